@@ -1,0 +1,1 @@
+"""Verbs: what a box in a graph does, and the ports it needs."""

@@ -1,0 +1,195 @@
+"""Agents: who can act. The port, and the two kinds that need no model: a function, a graph."""
+
+import functools
+import inspect
+import pickle
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Protocol, overload
+
+import anyio.to_process
+import anyio.to_thread
+from langgraph.graph import StateGraph
+from pydantic import BaseModel
+
+from kapelle.nodes import elsewhere
+from kapelle.state.budget import Usage
+from kapelle.state.errors import Misbuilt
+from kapelle.state.skills import AgentCard, Tier
+from kapelle.state.task import Brief, Result, Task
+
+Where = Literal["loop", "thread", "process", "graph"]
+"""Where an agent works: on the event loop, in a thread, in a worker process, as a nested graph."""
+
+
+class Agent(Protocol):
+    """Who can act. `act` may return anything JSON-able, a pydantic model, a `Reply`, an
+    `Escalation` or a `Result`; what it raises becomes a `Failure`. Only `call` calls it."""
+
+    @property
+    def card(self) -> AgentCard:
+        """What the agent says of itself."""
+        ...
+
+    @property
+    def where(self) -> Where:
+        """Where it works."""
+        ...
+
+    def estimate(self, task: Task, brief: Brief) -> Usage:
+        """The most one try may use."""
+        ...
+
+    async def act(self, task: Task, brief: Brief) -> object:
+        """Do the task once."""
+        ...
+
+
+class Unusable(Exception):
+    """An agent raises this when it got an answer that can't be used: it is tried again and told why."""
+
+    def __init__(self, why: str, usage: Usage | None = None) -> None:
+        super().__init__(why)
+        self.usage = usage or Usage()
+
+
+class FunctionAgent:
+    """A Python function as an agent; still callable as the function it is."""
+
+    def __init__(self, function: Callable[..., Any], card: AgentCard, *, cpu: bool = False) -> None:
+        self.function = function
+        self.card = card
+        self._asks_for_brief = _takes_brief(function)
+        self.where: Where = (
+            "loop"
+            if inspect.iscoroutinefunction(function)
+            else "process"
+            if cpu and _can_travel(function)
+            else "thread"
+        )
+        functools.update_wrapper(self, function)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<agent {self.card.name}>"
+
+    def estimate(self, task: Task, brief: Brief) -> Usage:
+        """One call; a function uses no tokens unless its `Reply` says so."""
+        return Usage(calls=1)
+
+    async def act(self, task: Task, brief: Brief) -> object:
+        """Call the function: never on the event loop's thread unless it is async."""
+        given = (task, brief) if self._asks_for_brief else (task,)
+        if self.where == "loop":
+            return await self.function(*given)
+        if self.where == "process":
+            return await anyio.to_process.run_sync(
+                elsewhere.perform, elsewhere.address(self.function), given, cancellable=True
+            )
+        return await anyio.to_thread.run_sync(self.function, *given, abandon_on_cancel=True)
+
+
+@overload
+def agent(function: Callable[..., Any], /) -> FunctionAgent: ...
+@overload
+def agent(
+    *,
+    name: str | None = None,
+    skills: Sequence[str] = (),
+    description: str | None = None,
+    output: type[BaseModel] | None = None,
+    tier: Tier = "standard",
+    cpu: bool = False,
+) -> Callable[[Callable[..., Any]], FunctionAgent]: ...
+def agent(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    skills: Sequence[str] = (),
+    description: str | None = None,
+    output: type[BaseModel] | None = None,
+    tier: Tier = "standard",
+    cpu: bool = False,
+) -> Any:
+    """Make a function an agent.
+
+    The function gets the `Task`, and the `Brief` as well if it takes a second parameter. Sync
+    functions run in a thread, with `cpu=True` in a worker process (functions that can't be sent
+    there, like a notebook's, in a thread). Outputs are validated against `output`.
+    """
+    if function is None:
+        return lambda f: agent_of(f, name, skills, description, output, tier, cpu)
+    return agent_of(function, name, skills, description, output, tier, cpu)
+
+
+def agent_of(
+    function: Callable[..., Any],
+    name: str | None,
+    skills: Sequence[str],
+    description: str | None,
+    output: type[BaseModel] | None,
+    tier: Tier,
+    cpu: bool,
+) -> FunctionAgent:
+    """The agent a function makes."""
+    if isinstance(skills, str):
+        raise Misbuilt(f"skills of {name or function.__name__} must be a list, like [{skills!r}]")
+    card = AgentCard(
+        name=name or function.__name__,
+        skills=tuple(skills),
+        description=description or inspect.getdoc(function) or "",
+        output=output,
+        tier=tier,
+    )
+    return FunctionAgent(function, card, cpu=cpu)
+
+
+class GraphAgent:
+    """A whole graph as an agent: its `{"task": …}` in, its `{"result": …}` out."""
+
+    where: Where = "graph"
+
+    def __init__(self, graph: StateGraph[Any, Any, Any, Any], card: AgentCard) -> None:
+        self.card = card
+        self.graph = graph.compile(name=card.name)
+
+    def __repr__(self) -> str:
+        return f"<agent {self.card.name}, a graph>"
+
+    def estimate(self, task: Task, brief: Brief) -> Usage:
+        """Nothing of its own: the agents inside reserve for themselves."""
+        return Usage()
+
+    async def act(self, task: Task, brief: Brief) -> Result:
+        """Run the graph within the node that calls it: same thread, its own namespace."""
+        given = {key: result.output for key, result in brief.results.items()}
+        inputs = {**task.inputs, "results": given} if given else task.inputs
+        if brief.feedback:
+            inputs = {**inputs, "feedback": list(brief.feedback)}
+        final = await self.graph.ainvoke({"task": task.model_copy(update={"inputs": inputs})})
+        return Result.model_validate(final["result"])
+
+
+def as_agent(
+    graph: StateGraph[Any, Any, Any, Any], *, name: str, skills: Sequence[str] = (), description: str = ""
+) -> GraphAgent:
+    """Make a graph an agent, so that it fits any agent slot of another pattern."""
+    return GraphAgent(graph, AgentCard(name=name, skills=tuple(skills), description=description))
+
+
+def _takes_brief(function: Callable[..., Any]) -> bool:
+    parameters = inspect.signature(function).parameters.values()
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if not positional:
+        raise Misbuilt(f"agent {function.__name__} must take the task: def {function.__name__}(task)")
+    return len([p for p in positional if p.default is p.empty or p.name == "brief"]) > 1
+
+
+def _can_travel(function: Callable[..., Any]) -> bool:
+    try:
+        pickle.dumps(elsewhere.address(function))
+    except elsewhere.NoAddress:
+        return False
+    return True

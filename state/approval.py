@@ -1,0 +1,64 @@
+"""When a run turns to a person: why, the question, the answer."""
+
+from typing import Literal
+
+from pydantic import JsonValue
+
+from kapelle.state.noun import Noun
+
+Choice = Literal["approve", "edit", "reject", "respond"]
+"""Accept what is shown; replace it; refuse it; say something and have it done again."""
+
+CHOICES: tuple[Choice, ...] = ("approve", "edit", "reject", "respond")
+
+
+class Escalation(Noun):
+    """Why a run turns to a person. It is what a gate shows: the same for the same state."""
+
+    question: str
+    """What the person is to decide, in one sentence."""
+    reason: str = ""
+    """Why nobody else could decide it."""
+    evidence: JsonValue = None
+    """What the person needs to see."""
+    about: Literal["plan", "task", "result"] = "task"
+    """Whether the plan, one subtask or the final result is at stake."""
+    task: str = ""
+    """Id of the task; stamped by the orchestrator."""
+    by: str = ""
+    """The agent that turned to a person; stamped by the orchestrator."""
+    offers: tuple[Choice, ...] = CHOICES
+    """The answers that make sense."""
+
+
+class Approval(Noun):
+    """A person's answer to one ask."""
+
+    decision: Choice
+    by: str
+    """Who answered."""
+    value: JsonValue = None
+    """For `edit` what replaces the proposal; for `respond` what the agent is told."""
+    reason: str = ""
+
+
+class Ask(Noun):
+    """One question to a person, as the inbox shows it."""
+
+    id: str
+    """Bound to the thread, the interrupt and what was shown: another question is another ask."""
+    thread: str
+    question: str
+    reason: str = ""
+    evidence: JsonValue = None
+    task: str = ""
+    by: str = ""
+    offers: tuple[Choice, ...] = CHOICES
+    asked_at: float = 0.0
+    """Unix time in seconds, by the database's clock."""
+    interrupt: str = ""
+    """LangGraph's id of the interrupt behind it."""
+    answer: Approval | None = None
+    """The claimed answer; None while it is open."""
+    answered_at: float | None = None
+    """Unix time in seconds, by the database's clock."""

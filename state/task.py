@@ -1,0 +1,237 @@
+"""Work: what is asked, what is given with it, what comes back."""
+
+from collections.abc import Iterable, Mapping
+from graphlib import CycleError, TopologicalSorter
+from typing import Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, Field, JsonValue, model_validator
+
+from kapelle.state.approval import Escalation
+from kapelle.state.budget import Usage
+from kapelle.state.context import Claim, Contradiction, MasterContext
+from kapelle.state.noun import Noun
+
+Status = Literal["done", "partial", "waiting", "failed", "refused"]
+"""How a piece of work stands: finished, finished in part, stopped for a person, not done
+(an agent or the world failed), not done (a rule or a person said no)."""
+
+M = TypeVar("M", bound=BaseModel)
+
+FailureKind = Literal[
+    "raised", "timeout", "invalid", "misfit", "too_large", "budget", "refused", "blocked", "crashed"
+]
+
+
+class Task(Noun):
+    """A piece of work as asked."""
+
+    id: str = Field(default="task", min_length=1, max_length=128)
+    """Unique within its plan."""
+    goal: str = Field(min_length=1)
+    """What is to be done, in words."""
+    inputs: dict[str, JsonValue] = {}
+    """What the work needs to know, as plain JSON."""
+    needs: tuple[str, ...] = ()
+    """Ids of the tasks whose results this one needs."""
+    skills: tuple[str, ...] = ()
+    """Skills the agent must have, like `research.web`; all of them."""
+    agent: str | None = None
+    """The agent that must do it; else one is chosen by skill."""
+    priority: int = 0
+    """The higher, the earlier, where there is a choice."""
+
+
+class Plan(Noun):
+    """A directed acyclic graph of tasks. Duplicate ids, unknown needs and cycles are refused by name."""
+
+    tasks: tuple[Task, ...]
+
+    @model_validator(mode="after")
+    def _is_dag(self) -> Self:
+        if flaws := flaws_of(self.tasks):
+            raise ValueError("; ".join(flaws))
+        return self
+
+    def __getitem__(self, task_id: str) -> Task:
+        return next(t for t in self.tasks if t.id == task_id)
+
+
+class Brief(Noun):
+    """What an agent is given beside its task."""
+
+    results: dict[str, "Result"] = {}
+    """Results of the tasks this one needs, by task id; for a synthesizer or judge, of all."""
+    context: MasterContext = MasterContext()
+    """What all agents of the run share."""
+    feedback: tuple[str, ...] = ()
+    """What was wrong with earlier tries, oldest first."""
+    agents: dict[str, tuple[str, ...]] = {}
+    """For a planner: who can work, name to skills."""
+    attempt: int = 1
+    """The how-manieth try this is, from 1."""
+
+
+class Failure(Noun):
+    """Why something was not done: a type for the program, a sentence for the reader."""
+
+    kind: FailureKind
+    message: str
+    """What happened and where, in one sentence."""
+    agent: str | None = None
+    """The agent that failed, if one did."""
+
+
+class Attempt(Noun):
+    """One try of one agent."""
+
+    agent: str
+    number: int
+    """From 1, within one call."""
+    started: float
+    """Unix time in seconds."""
+    seconds: float
+    """How long it took."""
+    usage: Usage = Usage()
+    failure: Failure | None = None
+    """None if the try succeeded."""
+
+
+class Reply(Noun):
+    """What an agent gives back."""
+
+    output: Any = None
+    """The work itself: anything JSON-able, or a pydantic model."""
+    confidence: float | None = Field(default=None, ge=0, le=1)
+    """How sure the agent is, from 0 to 1."""
+    usage: Usage = Usage()
+    """What it used, as the provider reports it."""
+    claims: tuple[Claim, ...] = ()
+    """What it asserts, as key and value."""
+    escalation: Escalation | None = None
+    """Why a person is needed before this counts."""
+
+
+class Result(Noun):
+    """What left a task or a run. Never an exception: `status` says what happened."""
+
+    task: str
+    """Id of the task."""
+    status: Status
+    output: JsonValue = None
+    """The work itself; with status `waiting` what was proposed."""
+    agent: str | None = None
+    """Who did it."""
+    confidence: float | None = None
+    claims: tuple[Claim, ...] = ()
+    usage: Usage = Usage()
+    """All attempts together, those of nested runs included."""
+    attempts: tuple[Attempt, ...] = ()
+    failure: Failure | None = None
+    """Why it was not done, for `failed` and `refused`."""
+    escalation: Escalation | None = None
+    """What a person is asked, for `waiting`."""
+    missing: tuple[str, ...] = ()
+    """Tasks without a result, for `partial`."""
+    contradictions: tuple[Contradiction, ...] = ()
+    """Claims that could not both hold, with what was decided."""
+    revision: int = 1
+    """How many times the outcome of this task was recorded; the highest counts."""
+
+    def read(self, model: type[M]) -> M:
+        """The output as the model it was declared to be. State holds it as plain JSON."""
+        return model.model_validate(self.output)
+
+
+class Revision(Noun):
+    """An order to do a task again."""
+
+    task: str
+    number: int
+    """A result of at least this revision is wanted."""
+    feedback: tuple[str, ...] = ()
+    """What was wrong, oldest first."""
+    avoid: tuple[str, ...] = ()
+    """Agents that failed on it and should not have it again."""
+
+
+def flaws_of(tasks: Iterable[Task]) -> list[str]:
+    """What keeps tasks from being a plan: each flaw a sentence that names the tasks.
+
+    >>> flaws_of([Task(id="a", goal="x", needs=("b",))])
+    ["task 'a' needs 'b', which is not in the plan"]
+    """
+    tasks = list(tasks)
+    ids = [t.id for t in tasks]
+    flaws = [f"task id {i!r} is used {ids.count(i)} times" for i in dict.fromkeys(_repeated(ids))]
+    flaws += [
+        f"task {t.id!r} needs {need!r}, which is not in the plan"
+        for t in tasks
+        for need in t.needs
+        if need not in set(ids)
+    ]
+    try:
+        TopologicalSorter({t.id: t.needs for t in tasks}).prepare()
+    except CycleError as error:
+        flaws.append("tasks wait for each other: " + " -> ".join(reversed(error.args[1])))
+    return flaws
+
+
+def _repeated(ids: list[str]) -> list[str]:
+    seen: set[str] = set()
+    return [i for i in ids if i in seen or seen.add(i)]  # type: ignore[func-returns-value]
+
+
+def dependents(plan: Plan, of: Iterable[str]) -> set[str]:
+    """The tasks that need, directly or through others, one of `of`; without `of` themselves."""
+    found: set[str] = set(of)
+    start = set(found)
+    grew = True
+    while grew:
+        more = {t.id for t in plan.tasks if t.id not in found and found & set(t.needs)}
+        found |= more
+        grew = bool(more)
+    return found - start
+
+
+def merge_results(old: Mapping[str, Result] | None, new: Mapping[str, Result] | None) -> dict[str, Result]:
+    """Fold results: per task the highest revision counts. Order and repetition do not matter."""
+    merged = dict(old or {})
+    for task, result in (new or {}).items():
+        merged[task] = _later(merged[task], result) if task in merged else result
+    return merged
+
+
+def merge_revisions(
+    old: Mapping[str, Revision] | None, new: Mapping[str, Revision] | None
+) -> dict[str, Revision]:
+    """Fold orders to redo: per task the highest number counts. Order and repetition do not matter."""
+    merged = dict(old or {})
+    for task, order in (new or {}).items():
+        merged[task] = _stricter(merged[task], order) if task in merged else order
+    return merged
+
+
+def _later(a: Result, b: Result) -> Result:
+    if a.revision != b.revision:
+        return a if a.revision > b.revision else b
+    return a if a == b else max(a, b, key=_canonical)
+
+
+def _stricter(a: Revision, b: Revision) -> Revision:
+    if a.number != b.number:
+        return a if a.number > b.number else b
+    return a if a == b else max(a, b, key=_canonical)
+
+
+def _canonical(noun: Noun) -> str:
+    return noun.model_dump_json()
+
+
+def total_usage(attempts: Iterable[Attempt]) -> Usage:
+    """What these tries used together."""
+    return sum((a.usage for a in attempts), Usage())
+
+
+def settled(result: Result, **change: Any) -> Result:
+    """The next revision of a result."""
+    return result.model_copy(update={"revision": result.revision + 1, **change})
