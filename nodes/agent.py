@@ -173,7 +173,11 @@ class GraphAgent:
 
 
 def as_agent(
-    graph: StateGraph[Any, Any, Any, Any], *, name: str, skills: Sequence[str] = (), description: str = ""
+    graph: StateGraph[Any, Any, Any, Any],
+    *,
+    name: str,
+    skills: Sequence[str] = (),
+    description: str = "",
 ) -> GraphAgent:
     """Make a graph an agent, so that it fits any agent slot of another pattern."""
     return GraphAgent(graph, AgentCard(name=name, skills=tuple(skills), description=description))
@@ -183,7 +187,9 @@ def _takes_brief(function: Callable[..., Any]) -> bool:
     parameters = inspect.signature(function).parameters.values()
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     if not positional:
-        raise Misbuilt(f"agent {function.__name__} must take the task: def {function.__name__}(task)")
+        raise Misbuilt(
+            f"agent {function.__name__} must take the task: def {function.__name__}(task)"
+        )
     return len([p for p in positional if p.default is p.empty or p.name == "brief"]) > 1
 
 

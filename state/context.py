@@ -69,7 +69,9 @@ def _contradiction(key: str, claims: list[Claim]) -> Contradiction | None:
         sides.setdefault(_canonical(claim), []).append(claim)
     if len(sides) < 2:
         return None
-    ranked = sorted(sides.values(), key=lambda side: (-_confidence(side), -len(side), _canonical(side[0])))
+    ranked = sorted(
+        sides.values(), key=lambda side: (-_confidence(side), -len(side), _canonical(side[0]))
+    )
     first, second = ranked[0], ranked[1]
     rule = (
         "confidence"
@@ -80,7 +82,9 @@ def _contradiction(key: str, claims: list[Claim]) -> Contradiction | None:
     )
     by = tuple(dict.fromkeys(claim.by for claim in first))
     decision = Decision(key=key, value=first[0].value, rule=rule, by=by)
-    return Contradiction(key=key, claims=tuple(c for side in ranked for c in side), decision=decision)
+    return Contradiction(
+        key=key, claims=tuple(c for side in ranked for c in side), decision=decision
+    )
 
 
 def _confidence(side: list[Claim]) -> float:

@@ -7,7 +7,9 @@ from pydantic import JsonValue
 from kapelle.state.budget import Usage
 from kapelle.state.noun import Noun
 
-EventKind = Literal["run", "choice", "message", "attempt", "spend", "verdict", "escalation", "approval"]
+EventKind = Literal[
+    "run", "choice", "message", "attempt", "spend", "verdict", "escalation", "approval"
+]
 
 
 class Event(Noun):

@@ -24,8 +24,8 @@ class Policy(Noun):
     """Different agents that may fail at a task before it is given up or a person is asked."""
     rounds: int = Field(default=2, ge=0)
     """Times a judge may send work back."""
-    replans: int = Field(default=1, ge=0)
-    """Times a plan may be made anew."""
+    replans: int = Field(default=0, ge=0)
+    """Times a plan may be made anew because subtasks were lost."""
     parallel: int = Field(default=50, ge=1)
     """Agents at work at once in one step of one graph."""
     max_tasks: int = Field(default=5_000, ge=1)

@@ -193,7 +193,9 @@ def dependents(plan: Plan, of: Iterable[str]) -> set[str]:
     return found - start
 
 
-def merge_results(old: Mapping[str, Result] | None, new: Mapping[str, Result] | None) -> dict[str, Result]:
+def merge_results(
+    old: Mapping[str, Result] | None, new: Mapping[str, Result] | None
+) -> dict[str, Result]:
     """Fold results: per task the highest revision counts. Order and repetition do not matter."""
     merged = dict(old or {})
     for task, result in (new or {}).items():

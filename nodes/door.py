@@ -1,0 +1,53 @@
+"""The one door for sync callers: a thread with an event loop, so that it works inside a running loop too."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from concurrent.futures import Future
+from functools import cache
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def wait(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end from sync code; interrupted from the keyboard, it is cancelled."""
+    if threading.current_thread().name == _NAME:
+        work.close()
+        raise RuntimeError(
+            "a sync call from within Kapelle's own loop would wait for itself; await it"
+        )
+    doing: Future[T] = asyncio.run_coroutine_threadsafe(work, _loop())
+    try:
+        return doing.result()
+    except BaseException:
+        doing.cancel()
+        raise
+
+
+def each(items: AsyncIterator[T]) -> Iterator[T]:
+    """Iterate over an async iterator from sync code."""
+    try:
+        while (item := wait(_next(items))) is not _END:
+            yield item
+    finally:
+        close = getattr(items, "aclose", None)
+        if close is not None:
+            wait(close())
+
+
+_NAME = "kapelle-door"
+
+
+_END: Any = object()
+
+
+async def _next(items: AsyncIterator[T]) -> T:
+    return await anext(items, _END)
+
+
+@cache
+def _loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name=_NAME, daemon=True).start()
+    return loop

@@ -1,0 +1,63 @@
+"""Where a node finds itself: its services, thread and place, and how it tells what happened."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from langgraph.runtime import Runtime
+
+from kapelle.nodes.in_memory import in_memory
+from kapelle.nodes.services import Services
+from kapelle.state.event import Event, EventKind
+
+_defaults: WeakKeyDictionary[asyncio.AbstractEventLoop, Services] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True)
+class Here:
+    """One execution of one node."""
+
+    services: Services
+    thread: str
+    """LangGraph's thread; without a saver a name that is unique to the invocation."""
+    place: str
+    """The graph within nested graphs, as LangGraph's namespace; empty at the root."""
+    step: str
+    """LangGraph's id of this execution: the same after a crash and on resume."""
+    write: Callable[[Any], None]
+    """LangGraph's custom stream."""
+
+    def tell(self, kind: EventKind, what: str, *, mark: object = "", **fields: Any) -> None:
+        """Journal one event. Told again after a crash or an interrupt, it is the same event;
+        `mark` tells apart what may happen more than once in one execution."""
+        task, agent = fields.get("task", ""), fields.get("agent", "")
+        event = Event(
+            kind=kind,
+            what=what,
+            thread=self.thread,
+            place=self.place,
+            at=self.services.clock.now(),
+            key=f"{self.step}/{kind}/{what}/{task}/{agent}/{mark}",
+            **fields,
+        )
+        self.services.journal.record([event])
+        self.write(event)
+
+
+def here(runtime: Runtime[Services]) -> Here:
+    """Where the node of this runtime is."""
+    info = runtime.execution_info
+    assert info is not None, "a node has execution info"
+    return Here(
+        services=runtime.context if runtime.context is not None else _default(),
+        thread=info.thread_id or f"unsaved-{id(runtime.control):x}",
+        place=info.checkpoint_ns.rpartition("|")[0],
+        step=info.task_id,
+        write=runtime.stream_writer,
+    )
+
+
+def _default() -> Services:
+    return _defaults.setdefault(asyncio.get_running_loop(), in_memory())

@@ -1,0 +1,77 @@
+"""A pattern: LangGraph's own `StateGraph`, whose compiled form can be invoked sync as well."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypedDict
+
+from langgraph.graph import StateGraph
+from langgraph.graph.state import CompiledStateGraph
+
+from kapelle.nodes import door
+from kapelle.nodes.agent import Agent
+from kapelle.state.errors import Misbuilt
+from kapelle.state.task import Result, Task
+
+
+class Given(TypedDict):
+    """What goes into every pattern."""
+
+    task: Task
+
+
+class Finished(TypedDict):
+    """What leaves every pattern."""
+
+    result: Result
+
+
+STEPS = 1_000
+"""Super-steps after which LangGraph stops a graph that does not end."""
+
+
+class CompiledPattern(CompiledStateGraph[Any, Any, Any, Any]):
+    """LangGraph's compiled graph; `invoke` and `stream` go through the one door to async."""
+
+    def invoke(self, input: Any, config: Any = None, **kwargs: Any) -> Any:
+        """`ainvoke` for sync callers, inside a running event loop as well."""
+        return door.wait(self.ainvoke(input, config, **kwargs))
+
+    def stream(self, input: Any, config: Any = None, **kwargs: Any) -> Iterator[Any]:
+        """`astream` for sync callers, inside a running event loop as well."""
+        return door.each(aiter(self.astream(input, config, **kwargs)))
+
+
+class Pattern(StateGraph[Any, Any, Any, Any]):
+    """An uncompiled graph of agents."""
+
+    def compile(self, *args: Any, **kwargs: Any) -> CompiledPattern:
+        """LangGraph's `compile`, with a limit on steps and a sync `invoke`."""
+        plain = super().compile(*args, **kwargs)
+        compiled = CompiledPattern.__new__(CompiledPattern)
+        compiled.__dict__.update(plain.__dict__)
+        compiled.config = {"recursion_limit": STEPS, **(plain.config or {})}
+        return compiled
+
+
+def by_name(agents: Iterable[Agent], reserved: Iterable[str]) -> Mapping[str, Agent]:
+    """Agents by the names their nodes will have.
+
+    Raises:
+        Misbuilt: when there are none, or a name is taken twice, reserved, or none LangGraph allows.
+    """
+    named: dict[str, Agent] = {}
+    for agent in agents:
+        name = getattr(getattr(agent, "card", None), "name", None)
+        if name is None:
+            raise Misbuilt(
+                f"{agent!r} is no agent; make it one with @agent or as_agent(graph, name=…)"
+            )
+        if name in named:
+            raise Misbuilt(f"two agents are called {name!r}; a name belongs to one")
+        if name in set(reserved) or name.startswith("__") or "|" in name or ":" in name:
+            raise Misbuilt(
+                f"an agent can't be called {name!r} here; the graph needs that name itself"
+            )
+        named[name] = agent
+    if not named:
+        raise Misbuilt("there is no agent to do the work; give at least one")
+    return named
