@@ -1,0 +1,25 @@
+"""What all tests share."""
+
+import os
+
+import pytest
+
+SERVERS = {"PostgreSQL": "KAPELLE_TEST_POSTGRES", "MariaDB": "KAPELLE_TEST_MARIADB"}
+"""Servers that tests use when a variable holds their URL."""
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """LangGraph runs on asyncio, so nothing is tested on trio."""
+    return "asyncio"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say loudly which servers nothing was tested on."""
+    for server, variable in SERVERS.items():
+        if not os.environ.get(variable):
+            terminalreporter.write_line(
+                f"NOT TESTED on {server}: {variable} is not set (.ci/run sets it)",
+                yellow=True,
+                bold=True,
+            )
