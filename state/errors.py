@@ -9,6 +9,8 @@
     │   ├── UnknownTarget
     │   ├── AlreadyAnswered   who answered, and when
     │   ├── NotAllowed        an answer the ask does not offer
+    │   ├── Outdated          an answer to an ask the run went on without
+    │   ├── Unfinished        new input for a thread whose run stopped in the middle
     │   ├── StillWaiting      new input for a thread with open asks
     │   ├── ThreadBusy        another process advances the thread
     │   ├── NoModel           which variables to set
@@ -73,6 +75,14 @@ class AlreadyAnswered(Refused):
 
 class NotAllowed(Refused):
     """Ask {ask} does not offer {decision!r}; it offers {offered}."""
+
+
+class Outdated(Refused):
+    """Ask {ask} no longer stands: the run went on without an answer."""
+
+
+class Unfinished(Refused):
+    """Thread {thread!r} has a run that stopped in the middle; `kapelle resume {thread}` goes on with it."""
 
 
 class StillWaiting(Refused):

@@ -1,0 +1,88 @@
+"""Reading and writing, for everything that keeps something in the database."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property, partial
+from typing import TypeVar
+
+from sqlalchemy import URL, Connection, Engine
+
+from kapelle.checkpoints.desk import Desk, Order
+from kapelle.checkpoints.door import door
+from kapelle.checkpoints.engine import WRITES, connect
+from kapelle.checkpoints.schema import upgrade
+
+T = TypeVar("T")
+
+
+class Source:
+    """Where connections come from. The first one brings the schema up to date."""
+
+    def __init__(self, url: URL, *, create: bool) -> None:
+        self.url = url.render_as_string(hide_password=True)
+        self._parsed = url
+        self._create = create
+        self._lock = threading.Lock()
+
+    @cached_property
+    def engine(self) -> Engine:
+        """SQLAlchemy's engine."""
+        engine = connect(self._parsed, create=self._create)
+        with engine.connect().execution_options(**WRITES) as connection, connection.begin():
+            upgrade(connection, self.url)
+        return engine
+
+    def reading(self) -> Connection:
+        """A connection for one look."""
+        with self._lock:
+            engine = self.engine
+        return engine.connect()
+
+    def writing(self) -> Connection:
+        """A connection that writes."""
+        return self.reading().execution_options(**WRITES)
+
+    def close(self) -> None:
+        """Close all connections."""
+        with self._lock:
+            if "engine" in self.__dict__:
+                self.engine.dispose()
+
+
+class Access:
+    """One tenant's way into the database: one desk that writes, a few threads that read."""
+
+    def __init__(self, source: Source, *, tenant: str) -> None:
+        self.tenant = tenant
+        self.source = source
+        self.desk = Desk(source.writing, url=source.url)
+        self._readers = ThreadPoolExecutor(4, thread_name_prefix="kapelle-read")
+
+    def read(self, look: Callable[[Connection], T]) -> T:
+        """Look something up: one snapshot, with all that this process has ordered before."""
+        if not self.desk.idle:
+            self.desk.do(Order())
+        return self._look(look)
+
+    async def aread(self, look: Callable[[Connection], T]) -> T:
+        """Look something up: one snapshot, with all that this process has ordered before."""
+        if not self.desk.idle:
+            await self.desk.ado(Order())
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._readers, partial(self._look, look))
+
+    async def awrite(self, work: Callable[[Connection], T]) -> T:
+        """Do something in a transaction of the desk."""
+        return await self.desk.ado(Order(work=work))
+
+    def close(self) -> None:
+        """Write what was ordered, then let go of the database."""
+        self.desk.close()
+        self._readers.shutdown(wait=True)
+        self.source.close()
+
+    def _look(self, look: Callable[[Connection], T]) -> T:
+        with door(self.source.url), self.source.reading() as connection:
+            return look(connection)

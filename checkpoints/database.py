@@ -1,0 +1,104 @@
+"""The database: opens it, brings it up to date, and hands out all that hangs on it."""
+
+import asyncio
+import tempfile
+import weakref
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from sqlalchemy import URL
+
+from kapelle.checkpoints.access import Access, Source
+from kapelle.checkpoints.engine import parse
+from kapelle.checkpoints.ids import exact
+from kapelle.checkpoints.inbox import Inbox
+from kapelle.checkpoints.journal import SqlJournal
+from kapelle.checkpoints.runbook import RunBook
+from kapelle.checkpoints.saver import SqlSaver
+from kapelle.checkpoints.serde import StrictSerializer
+from kapelle.nodes.in_memory import in_memory
+from kapelle.nodes.services import Services
+
+
+class Database:
+    """One database, as one tenant sees it.
+
+    It is opened, and its schema brought up to date, on first use. Close it, or use it as a context
+    manager, sync or async; what is still to be written is written then, and at the latest when the
+    process ends.
+
+    `url`: a SQLAlchemy URL or the path of an SQLite file; `sqlite://` alone is a file that is gone
+    when it is closed. `tenant`: who owns what is stored; no tenant sees another's. `allow`: types
+    that may be stored as objects, beside the nouns of `state/`. `create=False`: a file that is not
+    there is `DatabaseMissing`. `max_bytes`: the largest single value; more is `PayloadTooLarge`.
+    """
+
+    def __init__(
+        self,
+        url: str = "sqlite:///kapelle.db",
+        *,
+        tenant: str = "default",
+        allow: Iterable[type] = (),
+        create: bool = True,
+        max_bytes: int = 8_000_000,
+    ) -> None:
+        self._passing: tempfile.TemporaryDirectory[str] | None = None
+        self._access = Access(
+            Source(self._place(parse(url)), create=create), tenant=exact("tenant", tenant, 64)
+        )
+        self.url = self._access.source.url
+        self.tenant = tenant
+        self.saver = SqlSaver(self._access, serde=StrictSerializer(allow), max_bytes=max_bytes)
+        self.journal = SqlJournal(self._access)
+        self.inbox = Inbox(self._access)
+        self.runs = RunBook(self._access)
+        self._end = weakref.finalize(self, _end, self._access, self._passing)
+
+    def services(self) -> Services:
+        """What nodes may call, with the journal in this database."""
+        return replace(in_memory(), journal=self.journal)
+
+    def close(self) -> None:
+        """Write what was ordered and let go of the database."""
+        self._end()
+
+    async def aclose(self) -> None:
+        """Write what was ordered and let go of the database."""
+        await asyncio.to_thread(self._end)
+
+    def _place(self, url: URL) -> URL:
+        if url.get_backend_name() != "sqlite" or url.database not in (None, "", ":memory:"):
+            return url
+        self._passing = tempfile.TemporaryDirectory(prefix="kapelle-")
+        return url.set(database=str(Path(self._passing.name) / "kapelle.db"))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+
+def _end(access: Access, passing: tempfile.TemporaryDirectory[str] | None) -> None:
+    access.close()
+    if passing is not None:
+        passing.cleanup()

@@ -1,0 +1,220 @@
+"""The desk: the one thread of a database that writes.
+
+    callers ── order ──► queue ──► desk ── all that is queued, in one transaction ──► database
+       ▲                                                │
+       └───────────── told, after the commit ◄──────────┘
+
+What was ordered first becomes durable first, or together. Rows of the same statement in neighbouring
+orders go in one `executemany`. If a batch fails it is rolled back and each order is tried alone, so
+that only the culprit gets the error.
+"""
+
+import asyncio
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import Connection
+
+from kapelle.checkpoints.door import door
+from kapelle.checkpoints.statements import Row, Statement
+from kapelle.state.errors import DatabaseFailed, Refused
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Order(Generic[T]):
+    """What someone wants written: rows for statements, then `work`, all in one transaction."""
+
+    rows: list[tuple[Statement, Sequence[Row]]] = field(default_factory=list)
+    """Statements with their rows; orders of one batch share them, kept in the order given here."""
+    work: Callable[[Connection], T] | None = None
+    """What can't be said by rows. If it raises `Refused` it must not have written anything."""
+
+
+@dataclass(slots=True)
+class _Slip:
+    """An order on its way, and who waits for it."""
+
+    order: Order[Any]
+    future: "Future[Any] | asyncio.Future[Any] | None"
+    loop: asyncio.AbstractEventLoop | None = None
+    outcome: Any = None
+    error: BaseException | None = None
+
+
+class Desk:
+    """Takes orders from any thread and any event loop."""
+
+    def __init__(
+        self, connect: Callable[[], Connection], *, url: str, batch: int = 1_000, unwaited: int = 50_000
+    ) -> None:
+        """`batch`: orders in one transaction at most; `unwaited`: orders nobody waits for at most."""
+        self._connect = connect
+        self._url = url
+        self._batch = batch
+        self._queue: SimpleQueue[_Slip | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._open = 0
+        self._closed = False
+        self._thread: threading.Thread | None = None
+        self._connection: Connection | None = None
+        self._unwaited = threading.BoundedSemaphore(unwaited)
+
+    def do(self, order: Order[T]) -> T:
+        """Have an order done; returns when it is committed."""
+        future: Future[T] = Future()
+        self._take(_Slip(order, future))
+        return future.result()
+
+    async def ado(self, order: Order[T]) -> T:
+        """Have an order done; goes on when it is committed."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        self._take(_Slip(order, future, loop))
+        return await future
+
+    def leave(self, order: Order[Any]) -> None:
+        """Leave an order without waiting. It is done before whatever is ordered later."""
+        self._unwaited.acquire()
+        try:
+            self._take(_Slip(order, None))
+        except BaseException:
+            self._unwaited.release()
+            raise
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything ordered so far is committed."""
+        return self._open == 0
+
+    def close(self) -> None:
+        """Do what was ordered, then stop."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._queue.put(None)
+        if self._thread is not None:
+            self._thread.join()
+
+    def _take(self, slip: _Slip) -> None:
+        with self._lock:
+            if self._closed:
+                raise DatabaseFailed(url=self._url, why="it is closed")
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._serve, name="kapelle-desk", daemon=True)
+                self._thread.start()
+            self._open += 1
+            self._queue.put(slip)
+
+    def _serve(self) -> None:
+        more = True
+        while more:
+            slips, more = self._gather()
+            self._settle(slips)
+        self._hang_up()
+
+    def _gather(self) -> tuple[list[_Slip], bool]:
+        slips: list[_Slip] = []
+        slip = self._queue.get()
+        while slip is not None:
+            slips.append(slip)
+            if len(slips) == self._batch:
+                return slips, True
+            try:
+                slip = self._queue.get_nowait()
+            except Empty:
+                return slips, True
+        return slips, False
+
+    def _settle(self, slips: list[_Slip]) -> None:
+        if not self._try(slips) and len(slips) > 1:
+            for slip in slips:
+                self._try([slip])
+        with self._lock:
+            self._open -= len(slips)
+        self._tell(slips)
+
+    def _try(self, slips: list[_Slip]) -> bool:
+        try:
+            with door(self._url):
+                connection = self._connected()
+                with connection.begin():
+                    _write(connection, slips)
+        except BaseException as error:
+            self._hang_up()
+            for slip in slips:
+                slip.error = error
+            return False
+        return True
+
+    def _connected(self) -> Connection:
+        if self._connection is None:
+            self._connection = self._connect()
+        return self._connection
+
+    def _hang_up(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _tell(self, slips: list[_Slip]) -> None:
+        waiting: dict[asyncio.AbstractEventLoop, list[_Slip]] = defaultdict(list)
+        for slip in slips:
+            if slip.loop is not None:
+                waiting[slip.loop].append(slip)
+            elif slip.future is None:
+                self._unwaited.release()
+            else:
+                _answer(slip)
+        for loop, those in waiting.items():
+            _call(loop, those)
+
+
+def _write(connection: Connection, slips: list[_Slip]) -> None:
+    rows: dict[Statement, list[Row]] = {}
+    for slip in slips:
+        slip.error = None
+        for statement, more in slip.order.rows:
+            rows.setdefault(statement, []).extend(more)
+        if slip.order.work is not None:
+            _flush(connection, rows)
+            try:
+                slip.outcome = slip.order.work(connection)
+            except Refused as refusal:
+                slip.error = refusal
+    _flush(connection, rows)
+
+
+def _flush(connection: Connection, rows: dict[Statement, list[Row]]) -> None:
+    for statement, those in rows.items():
+        if those:
+            statement.run(connection, those)
+    rows.clear()
+
+
+def _call(loop: asyncio.AbstractEventLoop, slips: list[_Slip]) -> None:
+    try:
+        loop.call_soon_threadsafe(_answer_all, slips)
+    except RuntimeError:
+        return  # the loop is closed: nobody waits any more
+
+
+def _answer_all(slips: list[_Slip]) -> None:
+    for slip in slips:
+        _answer(slip)
+
+
+def _answer(slip: _Slip) -> None:
+    if slip.future is None or slip.future.done():
+        return
+    if slip.error is None:
+        slip.future.set_result(slip.outcome)
+    else:
+        slip.future.set_exception(slip.error)

@@ -1,0 +1,255 @@
+"""The inbox: what all runs ask people, indexed as it happens; an answer is claimed before it is used.
+
+    pending ──claim──► claimed ──the task goes on──► applied
+       └──the run went on without it──► superseded
+
+`SqlSaver` calls `asked` when a task of the root graph is interrupted, and lets the others settle when
+the task or the thread goes on. What was claimed and is not applied is to be driven again, never asked
+again. The functions take a connection, so that they can be part of any transaction; `Inbox` is the face.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from functools import partial
+from hashlib import sha256
+from typing import Any
+
+from langgraph.types import Interrupt
+from pydantic import JsonValue
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, select, update
+from sqlalchemy import RowMapping as Found
+
+from kapelle.checkpoints.access import Access
+from kapelle.checkpoints.clock import db_now
+from kapelle.checkpoints.ids import raw, text
+from kapelle.checkpoints.journal import keep
+from kapelle.checkpoints.plain import brief, dump, dump_noun, load, load_noun, plain
+from kapelle.checkpoints.statements import Row, same
+from kapelle.checkpoints.tables import asks
+from kapelle.state.approval import CHOICES, Approval, Ask, Escalation
+from kapelle.state.errors import AlreadyAnswered, NotAllowed, Outdated, UnknownAsk
+from kapelle.state.event import Event
+
+SHORT = 12
+"""Hexadecimal digits of an ask's id that people see."""
+
+OPEN = ("pending", "claimed")
+
+_settled = case((asks.c.status == "claimed", "applied"), else_="superseded")
+
+TASK_WENT_ON = same(
+    update(asks)
+    .where(
+        asks.c.tenant == bindparam("of_tenant"),
+        asks.c.thread == bindparam("of_thread"),
+        asks.c.status.in_(OPEN),
+        asks.c.task == bindparam("of_task"),
+    )
+    .values(status=_settled)
+)
+"""A task that had asked has finished: what was claimed is applied, what was not is superseded."""
+
+THREAD_WENT_ON = same(
+    update(asks)
+    .where(
+        asks.c.tenant == bindparam("of_tenant"),
+        asks.c.thread == bindparam("of_thread"),
+        asks.c.status.in_(OPEN),
+        asks.c.checkpoint != bindparam("of_checkpoint"),
+    )
+    .values(status=_settled)
+)
+"""The thread has a new checkpoint: the same for whatever was asked at earlier ones."""
+
+
+class Inbox:
+    """All asks of all threads of a tenant."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+        self._tenant = access.tenant
+
+    async def pending(self, thread: str | None = None) -> list[Ask]:
+        """What waits for a person, oldest first; of one thread, if one is named."""
+        return await self._access.aread(
+            partial(having, tenant=self._tenant, status=("pending",), thread=thread)
+        )
+
+    async def claimed(self, thread: str) -> list[Ask]:
+        """What was answered and is not applied yet: to be driven again."""
+        return await self._access.aread(
+            partial(having, tenant=self._tenant, status=("claimed",), thread=thread)
+        )
+
+    async def get(self, ask: str) -> Ask:
+        """One ask by its id, or by the beginning of it; `UnknownAsk` if there is not exactly one."""
+        return await self._access.aread(partial(find, tenant=self._tenant, ask=ask))
+
+    async def claim(self, ask: str, approval: Approval) -> Ask:
+        """Make this the answer, once and for all.
+
+        `AlreadyAnswered` says by whom, `NotAllowed` what is offered, `Outdated` that the run went on
+        without an answer, `UnknownAsk` that there is no such ask.
+        """
+        return await self._access.awrite(
+            partial(claim, tenant=self._tenant, ask=ask, approval=approval)
+        )
+
+
+def asked(
+    connection: Connection,
+    *,
+    tenant: str,
+    thread: str,
+    checkpoint: str,
+    task: str,
+    interrupts: Sequence[Interrupt],
+) -> None:
+    """The open asks of a task are now exactly these."""
+    listed = {row["id"]: row for row in (_row(tenant, thread, i) for i in interrupts)}
+    at = {"checkpoint": checkpoint, "task": task}
+    known = _of_task(connection, tenant, thread, task)
+    for key in listed.keys() & known.keys():
+        _again(connection, tenant, known[key], checkpoint)
+    _set(connection, tenant, known.keys() - listed.keys())
+    fresh = [{**listed[key], **at} for key in listed if key not in known]
+    if fresh:
+        connection.execute(asks.insert().values(asked_at=db_now()), fresh)
+
+
+def having(
+    connection: Connection, *, tenant: str, status: Iterable[str], thread: str | None = None
+) -> list[Ask]:
+    """The asks with one of these statuses, oldest first."""
+    query = select(asks).where(asks.c.tenant == tenant, asks.c.status.in_(tuple(status)))
+    if thread is not None:
+        query = query.where(asks.c.thread == thread)
+    rows = connection.execute(query.order_by(asks.c.asked_at, asks.c.id)).mappings()
+    return [_ask(row) for row in rows]
+
+
+def find(connection: Connection, *, tenant: str, ask: str) -> Ask:
+    """One ask by the beginning of its id."""
+    return _ask(_find(connection, tenant, ask))
+
+
+def claim(connection: Connection, *, tenant: str, ask: str, approval: Approval) -> Ask:
+    """Claim an ask for an answer by one conditional update, and write it in the journal."""
+    row = _find(connection, tenant, ask)
+    shown = _ask(row)
+    if approval.decision not in shown.offers:
+        raise NotAllowed(ask=shown.id, decision=approval.decision, offered=", ".join(shown.offers))
+    won = connection.execute(
+        update(asks)
+        .where(_is(tenant, row["id"]), asks.c.status == "pending")
+        .values(
+            status="claimed",
+            decision=approval.decision,
+            by=raw(approval.by),
+            answer=dump_noun(approval),
+            answered_at=db_now(),
+        )
+    )
+    after = _find(connection, tenant, row["id"])
+    if won.rowcount != 1:
+        raise _lost(after)
+    claimed = _ask(after)
+    keep(connection, tenant=tenant, events=[_event(claimed, approval)])
+    return claimed
+
+
+def _lost(row: Found) -> AlreadyAnswered | Outdated:
+    ask = row["id"][:SHORT]
+    if row["answer"] is None:
+        return Outdated(ask=ask)
+    return AlreadyAnswered(
+        ask=ask, decision=row["decision"], by=text(row["by"]), at=row["answered_at"]
+    )
+
+
+def _event(ask: Ask, approval: Approval) -> Event:
+    return Event(
+        kind="approval",
+        what=approval.decision,
+        thread=ask.thread,
+        task=ask.task,
+        agent=approval.by,
+        at=ask.answered_at or 0.0,
+        key=f"approval:{ask.id}",
+        why=approval.reason,
+        data={"ask": ask.id, "question": ask.question, "value": approval.value},
+    )
+
+
+def _is(tenant: str, key: str) -> ColumnElement[bool]:
+    return and_(asks.c.tenant == tenant, asks.c.id == key)
+
+
+def _find(connection: Connection, tenant: str, ask: str) -> Found:
+    if not ask or not set(ask) <= set("0123456789abcdef"):
+        raise UnknownAsk(ask=ask)
+    query = select(asks).where(asks.c.tenant == tenant, asks.c.id >= ask, asks.c.id < ask + "g")
+    rows = connection.execute(query.limit(2)).mappings().all()
+    if len(rows) != 1:
+        raise UnknownAsk(ask=ask)
+    return rows[0]
+
+
+def _of_task(connection: Connection, tenant: str, thread: str, task: str) -> dict[str, Found]:
+    query = select(asks).where(asks.c.tenant == tenant, asks.c.thread == thread, asks.c.task == task)
+    return {row["id"]: row for row in connection.execute(query).mappings()}
+
+
+def _again(connection: Connection, tenant: str, row: Found, checkpoint: str) -> None:
+    """Listed again: what was answered stays answered, what was superseded is open again."""
+    status = {"applied": "claimed", "superseded": "pending"}.get(row["status"], row["status"])
+    connection.execute(
+        update(asks).where(_is(tenant, row["id"])).values(status=status, checkpoint=checkpoint)
+    )
+
+
+def _set(connection: Connection, tenant: str, keys: Iterable[str]) -> None:
+    for key in keys:
+        connection.execute(
+            update(asks).where(_is(tenant, key), asks.c.status.in_(OPEN)).values(status=_settled)
+        )
+
+
+def _row(tenant: str, thread: str, interrupt: Interrupt[Any]) -> Row:
+    proposal = dump(_shown(interrupt.value))
+    digest = sha256(proposal).hexdigest()
+    bound = json.dumps([tenant, thread, interrupt.id, digest])
+    return {
+        "tenant": tenant,
+        "id": sha256(bound.encode()).hexdigest(),
+        "thread": thread,
+        "interrupt": interrupt.id,
+        "proposal": proposal,
+        "sha256": digest,
+        "status": "pending",
+    }
+
+
+def _shown(value: object) -> JsonValue:
+    """What a person is shown of an interrupt's value; our own gates interrupt with an `Escalation`."""
+    if isinstance(value, Escalation):
+        return value.model_dump(mode="json")
+    return {"question": brief(value), "evidence": plain(value)}
+
+
+def _ask(row: Found) -> Ask:
+    shown = load(row["proposal"])
+    return Ask(
+        id=row["id"][:SHORT],
+        thread=row["thread"],
+        question=shown["question"],
+        reason=shown.get("reason", ""),
+        evidence=shown.get("evidence"),
+        task=shown.get("task", ""),
+        by=shown.get("by", ""),
+        offers=tuple(shown.get("offers", CHOICES)),
+        asked_at=row["asked_at"],
+        interrupt=row["interrupt"],
+        answer=None if row["answer"] is None else load_noun(Approval, row["answer"]),
+        answered_at=row["answered_at"],
+    )

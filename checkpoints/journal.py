@@ -1,0 +1,64 @@
+"""The journal: one row an event. Recording never waits; reading sees all that was recorded."""
+
+from collections.abc import Sequence
+from functools import partial
+from hashlib import sha256
+
+from sqlalchemy import Connection, select
+
+from kapelle.checkpoints.access import Access
+from kapelle.checkpoints.desk import Order
+from kapelle.checkpoints.ids import raw
+from kapelle.checkpoints.plain import dump_noun, load_noun
+from kapelle.checkpoints.statements import Row, keep_first
+from kapelle.checkpoints.tables import events
+from kapelle.state.event import Event
+
+INSERT = keep_first(events)
+
+
+class SqlJournal:
+    """The port `kapelle.nodes.services.Journal`, in SQL."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    def record(self, events: Sequence[Event]) -> None:
+        """Keep events. Never waits; they are durable no later than the next checkpoint put."""
+        kept = tuple(events)
+        if kept:
+            self._access.desk.leave(Order(work=partial(keep, tenant=self._access.tenant, events=kept)))
+
+    async def read(self, thread: str) -> list[Event]:
+        """The events of a thread, in the order they became durable."""
+        return await self._access.aread(partial(story, tenant=self._access.tenant, thread=thread))
+
+
+def keep(connection: Connection, *, tenant: str, events: Sequence[Event]) -> None:
+    """Insert events; one whose key is known already is the same event."""
+    INSERT.run(connection, [_row(tenant, event) for event in events])
+
+
+def story(connection: Connection, *, tenant: str, thread: str) -> list[Event]:
+    """All events of a thread, in order."""
+    here = (events.c.tenant == tenant) & (events.c.thread == thread)
+    rows = connection.scalars(select(events.c.data).where(here).order_by(events.c.seq))
+    return [load_noun(Event, data) for data in rows]
+
+
+def _row(tenant: str, event: Event) -> Row:
+    return {
+        "tenant": tenant,
+        "thread": event.thread,
+        "key": sha256(raw(event.key)).digest() if event.key else None,
+        "kind": event.kind,
+        "what": raw(event.what),
+        "task": raw(event.task),
+        "agent": raw(event.agent),
+        "at": event.at,
+        "input_tokens": event.usage.input_tokens,
+        "output_tokens": event.usage.output_tokens,
+        "calls": event.usage.calls,
+        "micro_usd": event.usage.micro_usd,
+        "data": dump_noun(event),
+    }

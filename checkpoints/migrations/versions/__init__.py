@@ -1,0 +1,1 @@
+"""One file a version. Before deploying: what is safe. After: what may be dropped."""

@@ -1,0 +1,53 @@
+"""Nouns and foreign values as JSON in bytes: pure ASCII, so that any text comes back exactly."""
+
+import json
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, JsonValue
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def dump(value: JsonValue) -> bytes:
+    """JSON, the same bytes for equal values."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
+def load(data: bytes) -> Any:
+    """What `dump` was given."""
+    return json.loads(bytes(data))
+
+
+def dump_noun(noun: BaseModel) -> bytes:
+    """A noun as JSON."""
+    return dump(noun.model_dump(mode="json"))
+
+
+def load_noun(kind: type[M], data: bytes) -> M:
+    """What `dump_noun` was given."""
+    return kind.model_validate(load(data))
+
+
+def plain(value: object) -> JsonValue:
+    """Any value as plain JSON, for people to read: what JSON does not know becomes its `repr`."""
+    if isinstance(value, BaseModel):
+        value = value.model_dump()
+    try:
+        return load(json.dumps(value, default=_known, sort_keys=False).encode())
+    except (TypeError, ValueError, RecursionError):
+        return repr(value)
+
+
+def _known(value: object) -> object:
+    if isinstance(value, BaseModel):
+        return value.model_dump()
+    if isinstance(value, set | frozenset):
+        return sorted(value, key=repr)
+    return repr(value)
+
+
+def brief(value: object, most: int = 200) -> str:
+    """Any value as one short line."""
+    text = value if isinstance(value, str) else json.dumps(plain(value), ensure_ascii=False)
+    line = " ".join(text.split())
+    return line if len(line) <= most else line[: most - 1] + "…"
