@@ -37,7 +37,8 @@ def _function(place: Address) -> Callable[..., Any]:
     found: Any = _module(module, file)
     for part in name.split("."):
         found = getattr(found, part)
-    return getattr(found, "function", found)
+    function: Callable[..., Any] = getattr(found, "function", found)
+    return function
 
 
 def _module(name: str, file: str) -> ModuleType:

@@ -51,7 +51,7 @@ def here(runtime: Runtime[Services]) -> Here:
     info = runtime.execution_info
     assert info is not None, "a node has execution info"
     return Here(
-        services=runtime.context if runtime.context is not None else _default(),
+        services=_given(runtime.context),
         thread=info.thread_id or f"unsaved-{id(runtime.control):x}",
         place=info.checkpoint_ns.rpartition("|")[0],
         step=info.task_id,
@@ -59,5 +59,10 @@ def here(runtime: Runtime[Services]) -> Here:
     )
 
 
-def _default() -> Services:
-    return _defaults.setdefault(asyncio.get_running_loop(), in_memory())
+def _given(context: Services | None) -> Services:
+    if context is not None:
+        return context
+    loop = asyncio.get_running_loop()
+    if loop not in _defaults:
+        _defaults[loop] = in_memory()
+    return _defaults[loop]

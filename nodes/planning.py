@@ -60,7 +60,7 @@ def plan(planner: Agent, workers: Sequence[Agent], policy: Policy) -> Planner:
     async def plan(state: Asked, runtime: Runtime[Services]) -> dict[str, Any]:
         place, task = here(runtime), state["task"]
         await place.services.memory.decide(place.thread, MasterContext(goal=task.goal))
-        fresh = {
+        fresh: dict[str, Any] = {
             "plan": None,
             "results": Overwrite({}),
             "revisions": Overwrite({}),
@@ -118,9 +118,9 @@ async def _planned(
             return {"spent": spent, "escalation": _bad_plan(task, made)}
         return {"spent": spent, "result": made.model_copy(update={"usage": spent})}
     tasks, _ = read_tasks(made.output)
-    place.tell(
-        "choice", "planned", task=task.id, agent=planner.card.name, why=f"{len(tasks)} subtasks"
-    )
+    why, name = f"{len(tasks)} subtasks", planner.card.name
+    data: dict[str, JsonValue] = {"tasks": len(tasks)}
+    place.tell("choice", "planned", task=task.id, agent=name, why=why, data=data)
     shown = _show(task, tasks) if policy.approve_plan else None
     return {"spent": spent, "plan": Plan(tasks=tasks), "escalation": shown, "feedback": ()}
 

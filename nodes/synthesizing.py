@@ -9,7 +9,6 @@ from kapelle.nodes.agent import Agent
 from kapelle.nodes.call import call
 from kapelle.nodes.here import Here, here
 from kapelle.nodes.services import Services
-from kapelle.state.budget import Usage
 from kapelle.state.context import Contradiction, contradictions
 from kapelle.state.policy import Policy
 from kapelle.state.task import Brief, Failure, Plan, Result
@@ -91,7 +90,7 @@ def _nothing(state: Team, plan: Plan) -> Result:
         status="partial" if over else "failed",
         failure=Failure(kind="budget" if over else "blocked", message=why),
         missing=tuple(sorted(t.id for t in plan.tasks)),
-        usage=sum((r.usage for r in state["results"].values()), state["spent"] or Usage()),
+        usage=sum((r.usage for r in state["results"].values()), state["spent"]),
     )
 
 

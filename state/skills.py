@@ -20,6 +20,8 @@ class AgentCard(Noun):
     description: str = ""
     tier: Tier = "standard"
     """What class of model it needs."""
+    price: int | None = Field(default=None, ge=0)
+    """Of one task, in millionths of a US dollar; None if it is not known."""
     output: type[BaseModel] | None = None
     """What its outputs are validated against; None: any JSON."""
 
