@@ -1,10 +1,13 @@
 """Reading and writing, for everything that keeps something in the database."""
 
 import asyncio
+import tempfile
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
+from pathlib import Path
 from typing import TypeVar
 
 from sqlalchemy import URL, Connection, Engine
@@ -21,6 +24,10 @@ class Source:
     """Where connections come from. The first one brings the schema up to date."""
 
     def __init__(self, url: URL, *, create: bool) -> None:
+        self._passing: tempfile.TemporaryDirectory[str] | None = None
+        if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
+            self._passing = tempfile.TemporaryDirectory(prefix="kapelle-")
+            url = url.set(database=str(Path(self._passing.name) / "kapelle.db"))
         self.url = url.render_as_string(hide_password=True)
         self._parsed = url
         self._create = create
@@ -49,6 +56,8 @@ class Source:
         with self._lock:
             if "engine" in self.__dict__:
                 self.engine.dispose()
+        if self._passing is not None:
+            self._passing.cleanup()
 
 
 class Access:
@@ -59,6 +68,8 @@ class Access:
         self.source = source
         self.desk = Desk(source.writing, url=source.url)
         self._readers = ThreadPoolExecutor(4, thread_name_prefix="kapelle-read")
+        self.close = weakref.finalize(self, _close, self.desk, self._readers, source)
+        """Write what was ordered, then let go of the database; at the latest when nobody uses it."""
 
     def read(self, look: Callable[[Connection], T]) -> T:
         """Look something up: one snapshot, with all that this process has ordered before."""
@@ -77,12 +88,12 @@ class Access:
         """Do something in a transaction of the desk."""
         return await self.desk.ado(Order(work=work))
 
-    def close(self) -> None:
-        """Write what was ordered, then let go of the database."""
-        self.desk.close()
-        self._readers.shutdown(wait=True)
-        self.source.close()
-
     def _look(self, look: Callable[[Connection], T]) -> T:
         with door(self.source.url), self.source.reading() as connection:
             return look(connection)
+
+
+def _close(desk: Desk, readers: ThreadPoolExecutor, source: Source) -> None:
+    desk.close()
+    readers.shutdown(wait=False)
+    source.close()

@@ -1,15 +1,10 @@
 """The database: opens it, brings it up to date, and hands out all that hangs on it."""
 
 import asyncio
-import tempfile
-import weakref
 from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path
 from types import TracebackType
 from typing import Self
-
-from sqlalchemy import URL
 
 from kapelle.checkpoints.access import Access, Source
 from kapelle.checkpoints.engine import parse
@@ -45,17 +40,13 @@ class Database:
         create: bool = True,
         max_bytes: int = 8_000_000,
     ) -> None:
-        self._passing: tempfile.TemporaryDirectory[str] | None = None
-        self._access = Access(
-            Source(self._place(parse(url)), create=create), tenant=exact("tenant", tenant, 64)
-        )
+        self._access = Access(Source(parse(url), create=create), tenant=exact("tenant", tenant, 64))
         self.url = self._access.source.url
         self.tenant = tenant
         self.saver = SqlSaver(self._access, serde=StrictSerializer(allow), max_bytes=max_bytes)
         self.journal = SqlJournal(self._access)
         self.inbox = Inbox(self._access)
         self.runs = RunBook(self._access)
-        self._end = weakref.finalize(self, _end, self._access, self._passing)
 
     def services(self) -> Services:
         """What nodes may call, with the journal in this database."""
@@ -63,17 +54,11 @@ class Database:
 
     def close(self) -> None:
         """Write what was ordered and let go of the database."""
-        self._end()
+        self._access.close()
 
     async def aclose(self) -> None:
         """Write what was ordered and let go of the database."""
-        await asyncio.to_thread(self._end)
-
-    def _place(self, url: URL) -> URL:
-        if url.get_backend_name() != "sqlite" or url.database not in (None, "", ":memory:"):
-            return url
-        self._passing = tempfile.TemporaryDirectory(prefix="kapelle-")
-        return url.set(database=str(Path(self._passing.name) / "kapelle.db"))
+        await asyncio.to_thread(self._access.close)
 
     def __enter__(self) -> Self:
         return self
@@ -96,9 +81,3 @@ class Database:
         trace: TracebackType | None,
     ) -> None:
         await self.aclose()
-
-
-def _end(access: Access, passing: tempfile.TemporaryDirectory[str] | None) -> None:
-    access.close()
-    if passing is not None:
-        passing.cleanup()

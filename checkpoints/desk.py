@@ -52,7 +52,12 @@ class Desk:
     """Takes orders from any thread and any event loop."""
 
     def __init__(
-        self, connect: Callable[[], Connection], *, url: str, batch: int = 1_000, unwaited: int = 50_000
+        self,
+        connect: Callable[[], Connection],
+        *,
+        url: str,
+        batch: int = 1_000,
+        unwaited: int = 50_000,
     ) -> None:
         """`batch`: orders in one transaction at most; `unwaited`: orders nobody waits for at most."""
         self._connect = connect
@@ -100,7 +105,7 @@ class Desk:
                 return
             self._closed = True
             self._queue.put(None)
-        if self._thread is not None:
+        if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
 
     def _take(self, slip: _Slip) -> None:
@@ -108,7 +113,9 @@ class Desk:
             if self._closed:
                 raise DatabaseFailed(url=self._url, why="it is closed")
             if self._thread is None:
-                self._thread = threading.Thread(target=self._serve, name="kapelle-desk", daemon=True)
+                self._thread = threading.Thread(
+                    target=self._serve, name="kapelle-desk", daemon=True
+                )
                 self._thread.start()
             self._open += 1
             self._queue.put(slip)

@@ -28,9 +28,11 @@ def parse(url: str) -> URL:
         return URL.create("sqlite+pysqlite", database=url)
     try:
         parsed = make_url(url)
-    except ArgumentError as error:
+        parsed = parsed.set(drivername=_DRIVERS.get(parsed.drivername, parsed.drivername))
+        parsed.get_dialect()
+    except (ArgumentError, ValueError) as error:
         raise Misbuilt(f"{url!r} is no database URL; try sqlite:///kapelle.db") from error
-    return parsed.set(drivername=_DRIVERS.get(parsed.drivername, parsed.drivername))
+    return parsed
 
 
 def connect(url: URL, *, create: bool) -> Engine:

@@ -16,7 +16,7 @@ from typing import Any
 
 from langgraph.types import Interrupt
 from pydantic import JsonValue
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, exists, select, update
 from sqlalchemy import RowMapping as Found
 
 from kapelle.checkpoints.access import Access
@@ -25,7 +25,7 @@ from kapelle.checkpoints.ids import raw, text
 from kapelle.checkpoints.journal import keep
 from kapelle.checkpoints.plain import brief, dump, dump_noun, load, load_noun, plain
 from kapelle.checkpoints.statements import Row, same
-from kapelle.checkpoints.tables import asks
+from kapelle.checkpoints.tables import asks, checkpoints
 from kapelle.state.approval import CHOICES, Approval, Ask, Escalation
 from kapelle.state.errors import AlreadyAnswered, NotAllowed, Outdated, UnknownAsk
 from kapelle.state.event import Event
@@ -56,10 +56,18 @@ THREAD_WENT_ON = same(
         asks.c.thread == bindparam("of_thread"),
         asks.c.status.in_(OPEN),
         asks.c.checkpoint != bindparam("of_checkpoint"),
+        exists().where(
+            checkpoints.c.tenant == asks.c.tenant,
+            checkpoints.c.thread == asks.c.thread,
+            checkpoints.c.id == asks.c.checkpoint,
+        ),
     )
     .values(status=_settled)
 )
-"""The thread has a new checkpoint: the same for whatever was asked at earlier ones."""
+"""The thread has a new checkpoint: the same for whatever was asked at earlier ones.
+
+An ask may be there before its own checkpoint is, and then is none of an earlier checkpoint's business.
+"""
 
 
 class Inbox:
@@ -196,7 +204,9 @@ def _find(connection: Connection, tenant: str, ask: str) -> Found:
 
 
 def _of_task(connection: Connection, tenant: str, thread: str, task: str) -> dict[str, Found]:
-    query = select(asks).where(asks.c.tenant == tenant, asks.c.thread == thread, asks.c.task == task)
+    query = select(asks).where(
+        asks.c.tenant == tenant, asks.c.thread == thread, asks.c.task == task
+    )
     return {row["id"]: row for row in connection.execute(query).mappings()}
 
 

@@ -27,7 +27,9 @@ class SqlJournal:
         """Keep events. Never waits; they are durable no later than the next checkpoint put."""
         kept = tuple(events)
         if kept:
-            self._access.desk.leave(Order(work=partial(keep, tenant=self._access.tenant, events=kept)))
+            self._access.desk.leave(
+                Order(work=partial(keep, tenant=self._access.tenant, events=kept))
+            )
 
     async def read(self, thread: str) -> list[Event]:
         """The events of a thread, in the order they became durable."""

@@ -121,9 +121,7 @@ class Pages:
         return (checkpoints.c.seq < seq) | unknown
 
 
-def tuples(
-    view: View, connection: Connection, rows: Sequence[RowMapping]
-) -> list[CheckpointTuple]:
+def tuples(view: View, connection: Connection, rows: Sequence[RowMapping]) -> list[CheckpointTuple]:
     """Rows of `checkpoints` with their channel values and pending writes."""
     if not rows:
         return []

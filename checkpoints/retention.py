@@ -167,5 +167,3 @@ def _sweep_payloads(connection: Connection, tenant: str, thread: str) -> None:
     ]
     unused = [payloads.c.hash.not_in(query) for query in pointed]
     connection.execute(delete(payloads).where(_of(payloads, tenant, thread), *unused))
-
-

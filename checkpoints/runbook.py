@@ -138,7 +138,9 @@ class RunBook:
         """
         mine = _held(self._tenant, thread, holder, fence)
         return await self._access.awrite(
-            partial(release, tenant=self._tenant, thread=thread, mine=mine, status=status, result=result)
+            partial(
+                release, tenant=self._tenant, thread=thread, mine=mine, status=status, result=result
+            )
         )
 
     async def abandoned(self) -> Sequence[RunRow]:
@@ -155,7 +157,9 @@ def begin(connection: Connection, *, row: Row, seconds: float) -> RunRow:
     INSERT.run(connection, [{**row, **blank}])
     over = and_(_here(tenant, thread), _unheld(), runs.c.status != "running")
     times = {"created_at": db_now(), "updated_at": db_now(), "lease_until": db_now() + seconds}
-    begun = connection.execute(update(runs).where(over).values(**row, **times, fence=runs.c.fence + 1))
+    begun = connection.execute(
+        update(runs).where(over).values(**row, **times, fence=runs.c.fence + 1)
+    )
     found = find(connection, tenant=tenant, thread=thread)
     if begun.rowcount != 1:
         raise _busy(connection, tenant, found)

@@ -264,7 +264,9 @@ class SqlSaver(BaseCheckpointSaver[str]):
             self._tell_inbox(order, here, written)
         return order
 
-    def _tell_inbox(self, order: Order[None], here: Row, written: Sequence[tuple[str, Any]]) -> None:
+    def _tell_inbox(
+        self, order: Order[None], here: Row, written: Sequence[tuple[str, Any]]
+    ) -> None:
         if any(channel not in CONTROL for channel, _ in written):
             went_on = {f"of_{k}": here[k] for k in ("tenant", "thread", "task")}
             order.rows.append((inbox.TASK_WENT_ON, [went_on]))
@@ -303,5 +305,7 @@ def _config(config: RunnableConfig, checkpoint: str) -> RunnableConfig:
 
 def _interrupts(values: Sequence[Any]) -> list[Interrupt[Any]]:
     """What was written to the channel of interrupts: several at once, one, none, or something else."""
-    listed = (v for value in values for v in (value if isinstance(value, list | tuple) else [value]))
+    listed = (
+        v for value in values for v in (value if isinstance(value, list | tuple) else [value])
+    )
     return [value for value in listed if isinstance(value, Interrupt)]

@@ -30,7 +30,9 @@ class ThroughSync(BaseCheckpointSaver[str]):
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         return await asyncio.to_thread(self._saver.get_tuple, config)
 
-    async def alist(self, config: RunnableConfig | None, **named: Any) -> AsyncIterator[CheckpointTuple]:
+    async def alist(
+        self, config: RunnableConfig | None, **named: Any
+    ) -> AsyncIterator[CheckpointTuple]:
         for found in await asyncio.to_thread(lambda: list(self._saver.list(config, **named))):
             yield found
 
@@ -55,6 +57,8 @@ async def test_all_capabilities_conform(database: Database, through_sync: bool) 
 
     report = await validate(saver)
     results = report.to_dict()["results"]
-    assert {name: result["failures"] for name, result in results.items()} == dict.fromkeys(results, [])
+    assert {name: result["failures"] for name, result in results.items()} == dict.fromkeys(
+        results, []
+    )
     assert all(result["detected"] and result["passed"] for result in results.values())
     assert len(results) == 8

@@ -1,0 +1,113 @@
+"""Opening: a file that is missing or of a newer version is refused in one line, others are set up."""
+
+import gc
+import sqlite3
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kapelle.checkpoints import Database
+from kapelle.state.errors import DatabaseFailed, DatabaseMissing, DatabaseNewer, Misbuilt
+
+pytestmark = pytest.mark.anyio
+
+NOWHERE: Any = {"configurable": {"thread_id": "t1"}}
+
+
+def test_a_missing_database_is_not_made_where_it_must_be_there(tmp_path: Path) -> None:
+    path = tmp_path / "absent.db"
+    with (
+        Database(str(path), create=False) as database,
+        pytest.raises(DatabaseMissing, match=r"absent\.db"),
+    ):
+        database.saver.get_tuple(NOWHERE)
+    assert not path.exists()
+
+
+def test_a_path_is_a_url(tmp_path: Path) -> None:
+    path = tmp_path / "plain.db"
+    with Database(str(path)) as database:
+        assert database.saver.get_tuple(NOWHERE) is None
+    assert path.is_file()
+
+
+def test_nonsense_is_no_url() -> None:
+    with pytest.raises(Misbuilt, match="no database URL"):
+        Database("nonsense://kapelle")
+
+
+def test_a_newer_database_is_refused_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "newer.db"
+    with Database(str(path)) as database:
+        database.saver.get_tuple(NOWHERE)
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE kapelle_version SET version_num = '9999'")
+    with Database(str(path)) as database, pytest.raises(DatabaseNewer) as refusal:
+        database.saver.get_tuple(NOWHERE)
+    assert "9999" in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "text.db"
+    path.write_text("I am a text" * 1000)
+    with Database(str(path)) as database, pytest.raises(DatabaseFailed, match="not a database"):
+        database.saver.get_tuple(NOWHERE)
+    assert path.read_text() == "I am a text" * 1000
+
+
+def test_many_may_make_the_same_new_database_at_once(tmp_path: Path) -> None:
+    path = str(tmp_path / "shared.db")
+    found: list[object] = []
+
+    def use() -> None:
+        with Database(path) as database:
+            found.append(database.saver.get_tuple(NOWHERE))
+
+    threads = [threading.Thread(target=use) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [None] * 8
+
+
+def test_a_passing_database_is_gone_when_closed() -> None:
+    with Database("sqlite://") as database:
+        assert database.saver.get_tuple(NOWHERE) is None
+        path = Path(database.url.removeprefix("sqlite+pysqlite:///"))
+        assert path.is_file()
+    assert not path.exists()
+
+
+def test_a_closed_database_says_so(url: str) -> None:
+    database = Database(url)
+    database.close()
+    database.close()
+    with pytest.raises(DatabaseFailed, match="closed"):
+        database.saver.delete_thread("t1")
+
+
+def test_a_database_lasts_as_long_as_anything_of_it_is_used(url: str) -> None:
+    saver = Database(url).saver
+    gc.collect()
+    assert saver.get_tuple(NOWHERE) is None
+    saver.delete_thread("t1")
+    assert [t for t in threading.enumerate() if t.name.startswith("kapelle")]
+    del saver
+    gc.collect()
+    assert not [t for t in threading.enumerate() if t.name.startswith("kapelle")]
+
+
+def test_services_keep_the_journal_in_the_database(database: Database) -> None:
+    assert database.services().journal is database.journal
+
+
+def test_commits_are_synced_to_disk(tmp_path: Path) -> None:
+    with Database(str(tmp_path / "a.db")) as database:
+        database.saver.get_tuple(NOWHERE)
+        with database._access.source.reading() as connection:
+            assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+            assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
