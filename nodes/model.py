@@ -1,40 +1,29 @@
 """A chat model as an agent: structured output, tools, and the tokens it really used."""
 
-import asyncio
-import importlib
 import json
-import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
-from langchain_core.messages import AIMessage, BaseMessage, ToolCall, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.runnables import Runnable
-from langchain_core.tools import BaseTool, tool
-from langgraph.errors import GraphBubbleUp
 from pydantic import BaseModel, ValidationError
 
 from kapelle.nodes.agent import Unusable, Where
-from kapelle.nodes.prompt import messages, readable
+from kapelle.nodes.chat_model import chat_model, in_this_loop
+from kapelle.nodes.prompt import messages
+from kapelle.nodes.toolbox import Tool, Toolbox
 from kapelle.state.budget import Usage
 from kapelle.state.context import Claim
-from kapelle.state.errors import Misbuilt, NoModel
+from kapelle.state.errors import Misbuilt
 from kapelle.state.skills import AgentCard, Tier
 from kapelle.state.task import Brief, Reply, Task
 
-Tool = BaseTool | Callable[..., Any]
+Bound = Runnable[LanguageModelInput, BaseMessage]
 
-MOST_CALLS = 32
-"""Tool calls of one answer that are carried out."""
-MOST_CHARS = 50_000
-"""Characters of what a tool returns that the model is shown."""
-
-_HOW = (
-    "set OPENAI_API_KEY (any value, if your server needs none), "
-    "and OPENAI_BASE_URL for a server other than OpenAI's"
-)
 _CUT_OFF = ("length", "max_tokens", "MAX_TOKENS")
+"""How OpenAI, Anthropic and Google say that the limit of tokens was reached."""
 
 
 class ModelAgent:
@@ -45,14 +34,14 @@ class ModelAgent:
         model: `"openai:NAME"` (needs OPENAI_API_KEY, honours OPENAI_BASE_URL), `"provider:NAME"`
             (needs the package `langchain` and the provider's), or any LangChain chat model.
         skills: Like `research.web`.
-        output: What it answers with. A field `confidence` (a float) or `claims` (of `Claim`)
-            in it counts as the reply's own too. None: text.
+        output: What it answers with; None: text. A field `confidence` (a float) or `claims` (of
+            `Claim`) in it counts as the reply's own too.
         tools: LangChain tools, or functions with annotations and a docstring.
-        prompt: Its role, in the system prompt.
+        prompt: Its role, for the system prompt.
         description: What it is good for; in the system prompt and on its card.
         tier: What class of model it is.
-        max_tokens: The most tokens of one answer, unless the model has a limit already.
-        max_steps: The most answers of one try: calls of tools, then the answer proper.
+        max_tokens: The most tokens of one answer, if the model has no such limit already.
+        max_steps: The most answers of one try: calls of tools, and the answer proper.
 
     Raises:
         NoModel: when there is no model, or its key or package is missing; says what to do.
@@ -61,7 +50,7 @@ class ModelAgent:
 
     where: Where = "loop"
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a setting with a default
         self,
         name: str,
         model: str | BaseChatModel | None,
@@ -80,139 +69,183 @@ class ModelAgent:
         self.card = AgentCard(
             name=name, skills=tuple(skills), description=description, tier=tier, output=output
         )
-        self.model = chat_model(model, max_tokens)
         self.prompt = prompt
-        self._tools = _by_name(tools)
-        self._answer = _answer_tool(output) if output else None
-        self._max_tokens = getattr(self.model, "max_tokens", None) or max_tokens
-        self._max_steps = max_steps if tools else 1
-        self._bound, self._form = self._bind()
+        self.model = chat_model(model, max_tokens)
+        self.max_tokens: int = getattr(self.model, "max_tokens", None) or max_tokens
+        self.max_steps = max_steps if tools else 1
+        self._toolbox = Toolbox(tools)
+        self._answering = _answering(output, self._toolbox)
+        self._schemas = [*self._toolbox.schemas, *([self._answering] if self._answering else [])]
+        self._form = self._asked_form()
 
     def __repr__(self) -> str:
         return f"<agent {self.card.name}, a chat model>"
 
     def estimate(self, task: Task, brief: Brief) -> Usage:
-        """The prompt, at three bytes a token, and the longest answer, for each step there may be."""
-        prompt = self._size(self._messages(task, brief))
-        steps = self._max_steps
-        return _used(steps * prompt, steps * self._max_tokens)
+        """The prompt and the longest answer, as often as there are steps. Fetches nothing.
+
+        Tokens of the prompt are its bytes / 3: more than English or code has, but no strict limit.
+        """
+        prompt = self._size(self.messages(task, brief))
+        return _used(self.max_steps * prompt, self.max_steps * self.max_tokens)
 
     async def act(self, task: Task, brief: Brief) -> Reply:
-        """Ask the model, run the tools it calls, until it answers.
+        """Ask the model, carry out the tools it calls, until it answers.
 
         Raises:
-            Unusable: when the answer can't be used; it says why.
-            Exception: the provider's own errors, as they are; `usage` on them is what earlier
-                steps of the same try used.
+            Unusable: when the answer can't be used; says why.
+            Exception: the provider's own error as it is; its `usage` is what earlier steps used.
         """
-        said = self._messages(task, brief)
+        said = self.messages(task, brief)
         most = self.estimate(task, brief).tokens
         spent = _used(0, 0)
-        for _ in range(self._max_steps):
-            if spent.tokens and spent.tokens + self._size(said) + self._max_tokens > most:
-                raise Unusable(f"no answer within the {most} tokens of one try", spent)
+        for _ in range(self.max_steps):
+            if spent.tokens and spent.tokens + self._size(said) + self.max_tokens > most:
+                raise Unusable(f"no answer within the {most} tokens reserved for one try", spent)
             answer = await self._ask(said, spent)
             spent = _sum(spent, self._usage(said, answer))
-            self._refuse_broken(answer, spent)
+            self._refuse_unfinished(answer, spent)
             if self._is_final(answer):
                 return self._reply(answer, spent)
-            said = [*said, answer, *await self._carry_out(answer)]
-        raise Unusable(f"no answer within {self._max_steps} steps", spent)
+            said = [*said, answer, *await self._toolbox.carry_out(answer)]
+        raise Unusable(f"no answer within {self.max_steps} steps", spent)
 
-    def _bind(self) -> tuple[Runnable[LanguageModelInput, BaseMessage], str]:
-        """The model with its tools, and how it is told to answer."""
-        schemas: list[Any] = [*self._tools.values(), *([self._answer] if self._answer else [])]
-        if not schemas:
-            return self.model, ""
-        try:
-            bound = self.model.bind_tools(schemas, tool_choice="any" if self._answer else None)
-        except NotImplementedError:
-            if self._tools or self._answer is None:
-                raise Misbuilt(f"the model of {self.card.name} can't call tools") from None
-            schema = json.dumps(self._answer["function"]["parameters"])
-            return (
-                self.model,
-                f"Answer with one JSON object of this schema, and nothing else: {schema}",
-            )
-        return bound, f"Answer by calling `{_name(self._answer)}`." if self._answer else ""
-
-    def _messages(self, task: Task, brief: Brief) -> list[BaseMessage]:
+    def messages(self, task: Task, brief: Brief) -> list[BaseMessage]:
+        """What the model is told."""
         return messages(self.card, self.prompt, task, brief, self._form)
 
-    async def _ask(self, said: list[BaseMessage], spent: Usage) -> AIMessage:
+    def _asked_form(self) -> str:
+        """How the model is told to answer. One that can't call tools is shown the schema."""
         try:
-            return cast(AIMessage, await self._bound.ainvoke(said))
+            self._bind(self.model)
+        except NotImplementedError:
+            if self._toolbox or self._answering is None:
+                raise Misbuilt(f"the model of {self.card.name} can't call tools") from None
+            schema = json.dumps(self._answering["function"]["parameters"])
+            self._schemas = []
+            return f"Answer with nothing but one JSON object of this schema: {schema}"
+        return f"Give your answer by calling `{_name(self._answering)}`." if self._answering else ""
+
+    def _bind(self, model: BaseChatModel) -> Bound:
+        if not self._schemas:
+            return model
+        return model.bind_tools(self._schemas, tool_choice="any" if self._answering else None)
+
+    async def _ask(self, said: list[BaseMessage], spent: Usage) -> AIMessage:
+        bound = self._bind(await in_this_loop(self.model))
+        try:
+            return cast(AIMessage, await bound.ainvoke(said))
         except Exception as error:
-            error.usage = spent  # type: ignore[attr-defined]  # else what was paid for is not booked
+            error.usage = spent  # type: ignore[attr-defined]  # earlier steps were paid for
             raise
 
-    def _refuse_broken(self, answer: AIMessage, spent: Usage) -> None:
-        metadata = answer.response_metadata
-        if (metadata.get("finish_reason") or metadata.get("stop_reason")) in _CUT_OFF:
-            why = f"the answer was cut off at {self._max_tokens} tokens; be brief"
-            raise Unusable(why, spent)
+    def _refuse_unfinished(self, answer: AIMessage, spent: Usage) -> None:
+        told = answer.response_metadata
+        if (told.get("finish_reason") or told.get("stop_reason")) in _CUT_OFF:
+            raise Unusable(f"the answer was cut off at {self.max_tokens} tokens; be brief", spent)
         if refusal := answer.additional_kwargs.get("refusal"):
             raise Unusable(f"the model refused: {refusal}", spent)
 
     def _is_final(self, answer: AIMessage) -> bool:
-        called = [call["name"] for call in [*answer.tool_calls, *answer.invalid_tool_calls]]
-        return not called or (self._answer is not None and _name(self._answer) in called)
+        called = [call["name"] for call in (*answer.tool_calls, *answer.invalid_tool_calls)]
+        return not called or (self._answering is not None and _name(self._answering) in called)
 
     def _reply(self, answer: AIMessage, spent: Usage) -> Reply:
         if self.card.output is None:
-            text = answer.text.strip()
-            if not text:
+            if not answer.text.strip():
                 raise Unusable("the answer was empty", spent)
-            return Reply(output=text, usage=spent)
+            return Reply(output=answer.text, usage=spent)
         try:
-            output = self._structured(answer, self.card.output)
-        except (ValidationError, ValueError) as error:
+            output = self.card.output.model_validate_json(self._json(answer))
+        except ValidationError as error:
             raise Unusable(_why(error, answer, self.card.output), spent) from error
         return Reply(
             output=output, confidence=_confidence(output), claims=_claims(output), usage=spent
         )
 
-    def _structured(self, answer: AIMessage, schema: type[BaseModel]) -> BaseModel:
+    def _json(self, answer: AIMessage) -> str:
+        """The arguments of the call that answers; else the text, which may be JSON."""
         for call in answer.tool_calls:
-            if call["name"] == _name(self._answer):
-                return schema.model_validate_json(json.dumps(call["args"]))
+            if self._answering and call["name"] == _name(self._answering):
+                return json.dumps(call["args"])
         for broken in answer.invalid_tool_calls:
-            raise ValueError(f"the arguments of {broken['name']} are not JSON: {broken['error']}")
-        return schema.model_validate_json(_unfenced(answer.text))
-
-    async def _carry_out(self, answer: AIMessage) -> list[ToolMessage]:
-        """What the tools say, in the order of the calls; they work at the same time."""
-        calls, too_many = answer.tool_calls[:MOST_CALLS], answer.tool_calls[MOST_CALLS:]
-        results = await asyncio.gather(*(self._use(call) for call in calls))
-        limit = f"not done: at most {MOST_CALLS} calls at once"
-        broken = [(c["id"], f"not done: {c['error']}") for c in answer.invalid_tool_calls]
-        refused = [(call["id"], limit) for call in too_many] + broken
-        return [*results, *(_error(call_id, why) for call_id, why in refused)]
-
-    async def _use(self, call: ToolCall) -> ToolMessage:
-        chosen = self._tools.get(call["name"])
-        if chosen is None:
-            there_are = ", ".join(self._tools)
-            return _error(call["id"], f"there is no tool {call['name']!r}; there are: {there_are}")
-        try:
-            result = await chosen.ainvoke(cast(Any, {**call, "type": "tool_call"}))
-        except GraphBubbleUp:
-            raise
-        except Exception as error:
-            return _error(call["id"], f"{type(error).__name__}: {error}")
-        if isinstance(result, ToolMessage):
-            return _shown(call["id"], result.text, result.status)
-        return _shown(call["id"], str(result))
+            return broken["args"] or ""
+        return _unfenced(answer.text)
 
     def _size(self, said: Sequence[BaseMessage]) -> int:
-        """Tokens of a prompt, at three bytes each: more than English or code has as a rule."""
-        schemas = [t.tool_call_schema for t in self._tools.values()]
-        ...
+        calls = [m.tool_calls for m in said if isinstance(m, AIMessage)]
+        return _tokens("".join(m.text for m in said) + json.dumps([self._schemas, calls]))
 
     def _usage(self, said: Sequence[BaseMessage], answer: AIMessage) -> Usage:
-        """As the provider reports it; estimated if it does not."""
-        if answer.usage_metadata is not None:
-            return _used(
-                answer.usage_metadata["input_tokens"], answer.usage_metadata["output_tokens"]
-            )
-        return _used(self._size(said), _tokens(answer.text + json.dumps(answer.tool_calls)))
+        """As the provider reports it; estimated where it does not, so that a budget holds."""
+        told = answer.usage_metadata
+        if told is None:
+            return _used(self._size(said), _tokens(answer.text + json.dumps(answer.tool_calls)))
+        return _used(told["input_tokens"], told["output_tokens"])
+
+
+def _answering(output: type[BaseModel] | None, toolbox: Toolbox) -> dict[str, Any] | None:
+    """The tool by which the model gives its answer, in OpenAI's format.
+
+    Not strict: OpenAI's strict mode refuses free-form objects, which plans and verdicts have.
+    """
+    if output is None:
+        return None
+    name = re.sub(r"[^A-Za-z0-9_-]", "_", output.__name__)[:64]
+    if name in toolbox:
+        raise Misbuilt(f"a tool can't be called {name!r}, as the output is")
+    schema = output.model_json_schema()
+    told = {
+        "name": name,
+        "description": schema.pop("description", "The answer."),
+        "parameters": schema,
+    }
+    return {"type": "function", "function": told}
+
+
+def _name(schema: dict[str, Any] | None) -> str:
+    return str(schema["function"]["name"]) if schema else ""
+
+
+def _why(error: ValidationError, answer: AIMessage, output: type[BaseModel]) -> str:
+    flaws = "; ".join(
+        f"{'.'.join(map(str, flaw['loc'])) or 'the whole'}: {flaw['msg']}"
+        for flaw in error.errors(include_url=False)[:5]
+    )
+    said = (
+        f"; it was the text {answer.text[:200]!r}" if answer.text and not answer.tool_calls else ""
+    )
+    return f"the answer is no {output.__name__}: {flaws}{said}"
+
+
+def _unfenced(text: str) -> str:
+    r"""What stands in a Markdown fence, or the text itself.
+
+    >>> _unfenced('Here you are:\n```json\n{"a": 1}\n```')
+    '{"a": 1}\n'
+    """
+    fenced = re.search(r"```(?:json)?\s*\n(.*?)```", text, re.DOTALL)
+    return fenced[1] if fenced else text
+
+
+def _confidence(output: BaseModel) -> float | None:
+    said = getattr(output, "confidence", None)
+    return float(said) if isinstance(said, int | float) and 0 <= said <= 1 else None
+
+
+def _claims(output: BaseModel) -> tuple[Claim, ...]:
+    said = getattr(output, "claims", ())
+    return tuple(c for c in said if isinstance(c, Claim)) if isinstance(said, list | tuple) else ()
+
+
+def _tokens(text: str) -> int:
+    return len(text.encode("utf-8", "replace")) // 3 + 1
+
+
+def _used(read: int, wrote: int) -> Usage:
+    """One call of an agent, however many steps it takes; nobody told what a token costs."""
+    return Usage(input_tokens=read, output_tokens=wrote, calls=1, micro_usd=None)
+
+
+def _sum(one: Usage, other: Usage) -> Usage:
+    return (one + other).model_copy(update={"calls": 1})
