@@ -4,7 +4,8 @@
        ▲                                                │
        └───────────── told, after the commit ◄──────────┘
 
-What was ordered first becomes durable first, or together. Rows of the same statement in neighbouring
+What was ordered first becomes durable first, or together. What nobody waits for is held back until
+somebody orders what they do wait for, or for a moment: it costs no transaction of its own. Rows of the same statement in neighbouring
 orders go in one `executemany`. If a batch fails it is rolled back and each order is tried alone, so
 that only the culprit gets the error.
 """
@@ -25,6 +26,9 @@ from kapelle.checkpoints.statements import Row, Statement
 from kapelle.state.errors import DatabaseFailed, Refused
 
 T = TypeVar("T")
+
+LINGER = 0.05
+"""Seconds that an order nobody waits for is held back at most."""
 
 
 @dataclass(slots=True)
@@ -63,7 +67,8 @@ class Desk:
         self._connect = connect
         self._url = url
         self._batch = batch
-        self._queue: SimpleQueue[_Slip | None] = SimpleQueue()
+        self._queue: SimpleQueue[list[_Slip] | None] = SimpleQueue()
+        self._later: list[_Slip] = []
         self._lock = threading.Lock()
         self._open = 0
         self._closed = False
@@ -104,6 +109,7 @@ class Desk:
             if self._closed:
                 return
             self._closed = True
+            self._queue.put(self._with_later([]))
             self._queue.put(None)
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
@@ -118,7 +124,16 @@ class Desk:
                 )
                 self._thread.start()
             self._open += 1
-            self._queue.put(slip)
+            if slip.future is not None:
+                self._queue.put(self._with_later([slip]))
+                return
+            self._later.append(slip)
+            if len(self._later) == 1:
+                self._queue.put([])  # wakes the desk, which then waits a moment for more
+
+    def _with_later(self, slips: list[_Slip]) -> list[_Slip]:
+        held, self._later = self._later, []
+        return held + slips
 
     def _serve(self) -> None:
         more = True
@@ -128,19 +143,31 @@ class Desk:
         self._hang_up()
 
     def _gather(self) -> tuple[list[_Slip], bool]:
-        slips: list[_Slip] = []
-        slip = self._queue.get()
-        while slip is not None:
-            slips.append(slip)
-            if len(slips) == self._batch:
-                return slips, True
+        """All that is queued; what nobody waits for comes with it, or in a moment by itself."""
+        slips = self._queue.get()
+        if slips is not None and not slips:
+            slips = self._linger()
+        gathered: list[_Slip] = []
+        while slips is not None:
+            gathered += slips
+            if len(gathered) >= self._batch:
+                return gathered, True
             try:
-                slip = self._queue.get_nowait()
+                slips = self._queue.get_nowait()
             except Empty:
-                return slips, True
-        return slips, False
+                return gathered, True
+        return gathered, False
+
+    def _linger(self) -> list[_Slip] | None:
+        try:
+            return self._queue.get(timeout=LINGER)
+        except Empty:
+            with self._lock:
+                return self._with_later([])
 
     def _settle(self, slips: list[_Slip]) -> None:
+        if not slips:
+            return
         if not self._try(slips) and len(slips) > 1:
             for slip in slips:
                 self._try([slip])
@@ -154,7 +181,7 @@ class Desk:
                 connection = self._connected()
                 with connection.begin():
                     _write(connection, slips)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  # whoever waits is told
             self._hang_up()
             for slip in slips:
                 slip.error = error
