@@ -69,7 +69,7 @@ class Access:
         self.desk = Desk(source.writing, url=source.url)
         self._readers = ThreadPoolExecutor(4, thread_name_prefix="kapelle-read")
         self.close = weakref.finalize(self, _close, self.desk, self._readers, source)
-        """Write what was ordered, then let go of the database; at the latest when nobody uses it."""
+        """Write what was ordered, then let go; done at the latest when nobody uses it."""
 
     def read(self, look: Callable[[Connection], T]) -> T:
         """Look something up: one snapshot, with all that this process has ordered before."""

@@ -16,16 +16,16 @@ class db_now(FunctionElement[float]):  # noqa: N801  # it reads like the SQL fun
 
 
 @compiles(db_now, "sqlite")
-def _sqlite(element: db_now, compiler: SQLCompiler, **options: Any) -> str:
+def _sqlite(_element: db_now, _compiler: SQLCompiler, **_options: Any) -> str:
     return "((julianday('now') - 2440587.5) * 86400.0)"
 
 
 @compiles(db_now, "postgresql")
-def _postgresql(element: db_now, compiler: SQLCompiler, **options: Any) -> str:
+def _postgresql(_element: db_now, _compiler: SQLCompiler, **_options: Any) -> str:
     return "CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS double precision)"
 
 
 @compiles(db_now, "mysql")
 @compiles(db_now, "mariadb")
-def _mysql(element: db_now, compiler: SQLCompiler, **options: Any) -> str:
+def _mysql(_element: db_now, _compiler: SQLCompiler, **_options: Any) -> str:
     return "CAST(UNIX_TIMESTAMP(SYSDATE(6)) AS DOUBLE)"

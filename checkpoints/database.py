@@ -6,6 +6,8 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
+from sqlalchemy import Connection
+
 from kapelle.checkpoints.access import Access, Source
 from kapelle.checkpoints.engine import parse
 from kapelle.checkpoints.ids import exact
@@ -47,6 +49,10 @@ class Database:
         self.journal = SqlJournal(self._access)
         self.inbox = Inbox(self._access)
         self.runs = RunBook(self._access)
+
+    def connect(self) -> Connection:
+        """A connection of SQLAlchemy's, to look at the tables with. Close it soon."""
+        return self._access.source.reading()
 
     def services(self) -> Services:
         """What nodes may call, with the journal in this database."""

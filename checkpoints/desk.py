@@ -5,9 +5,9 @@
        └───────────── told, after the commit ◄──────────┘
 
 What was ordered first becomes durable first, or together. What nobody waits for is held back until
-somebody orders what they do wait for, or for a moment: it costs no transaction of its own. Rows of the same statement in neighbouring
-orders go in one `executemany`. If a batch fails it is rolled back and each order is tried alone, so
-that only the culprit gets the error.
+somebody orders what they do wait for, or for a moment: it costs no transaction of its own. Rows of
+the same statement in neighbouring orders go in one `executemany`. If a batch fails it is rolled
+back and each order is tried alone, so that only the culprit gets the error.
 """
 
 import asyncio
@@ -63,7 +63,7 @@ class Desk:
         batch: int = 1_000,
         unwaited: int = 50_000,
     ) -> None:
-        """`batch`: orders in one transaction at most; `unwaited`: orders nobody waits for at most."""
+        """At most `batch` orders share a transaction; nobody waits for at most `unwaited`."""
         self._connect = connect
         self._url = url
         self._batch = batch

@@ -38,11 +38,11 @@ def parse(url: str) -> URL:
 def connect(url: URL, *, create: bool) -> Engine:
     """An engine; `DatabaseMissing` if the file must be there and isn't."""
     if url.get_backend_name() == "sqlite":
-        return _sqlite(url, create)
+        return _sqlite(url, create=create)
     return create_engine(url, pool_pre_ping=True, pool_size=5, max_overflow=20)
 
 
-def _sqlite(url: URL, create: bool) -> Engine:
+def _sqlite(url: URL, *, create: bool) -> Engine:
     if not create and not Path(url.database or "").is_file():
         raise DatabaseMissing(url=url.render_as_string())
     engine = create_engine(
@@ -53,7 +53,7 @@ def _sqlite(url: URL, create: bool) -> Engine:
     return engine
 
 
-def _set_up(connection: sqlite3.Connection, record: Any) -> None:
+def _set_up(connection: sqlite3.Connection, _record: Any) -> None:
     connection.isolation_level = None  # BEGIN is ours, see `_begin`
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")

@@ -1,11 +1,11 @@
-"""The inbox: what all runs ask people, indexed as it happens; an answer is claimed before it is used.
+"""The inbox: what all runs ask people, indexed as it happens; answers are claimed before use.
 
     pending ──claim──► claimed ──the task goes on──► applied
        └──the run went on without it──► superseded
 
-`SqlSaver` calls `asked` when a task of the root graph is interrupted, and lets the others settle when
-the task or the thread goes on. What was claimed and is not applied is to be driven again, never asked
-again. The functions take a connection, so that they can be part of any transaction; `Inbox` is the face.
+`SqlSaver` calls `asked` when a task of the root graph is interrupted, and settles what is open when
+the task or the thread goes on. What was claimed and is not applied is to be driven again, never
+asked again. The functions take a connection, so that they can be part of any transaction.
 """
 
 import json
@@ -66,7 +66,7 @@ THREAD_WENT_ON = same(
 )
 """The thread has a new checkpoint: the same for whatever was asked at earlier ones.
 
-An ask may be there before its own checkpoint is, and then is none of an earlier checkpoint's business.
+An ask may be there before its own checkpoint is; earlier checkpoints leave it alone.
 """
 
 
@@ -90,14 +90,14 @@ class Inbox:
         )
 
     async def get(self, ask: str) -> Ask:
-        """One ask by its id, or by the beginning of it; `UnknownAsk` if there is not exactly one."""
+        """One ask by its id or the beginning of it; `UnknownAsk` if there is not exactly one."""
         return await self._access.aread(partial(find, tenant=self._tenant, ask=ask))
 
     async def claim(self, ask: str, approval: Approval) -> Ask:
         """Make this the answer, once and for all.
 
-        `AlreadyAnswered` says by whom, `NotAllowed` what is offered, `Outdated` that the run went on
-        without an answer, `UnknownAsk` that there is no such ask.
+        `AlreadyAnswered` says by whom, `NotAllowed` what is offered, `Outdated` that the run went
+        on without an answer, `UnknownAsk` that there is no such ask.
         """
         return await self._access.awrite(
             partial(claim, tenant=self._tenant, ask=ask, approval=approval)
@@ -241,7 +241,7 @@ def _row(tenant: str, thread: str, interrupt: Interrupt[Any]) -> Row:
 
 
 def _shown(value: object) -> JsonValue:
-    """What a person is shown of an interrupt's value; our own gates interrupt with an `Escalation`."""
+    """What a person is shown of an interrupt's value; our own gates show an `Escalation`."""
     if isinstance(value, Escalation):
         return value.model_dump(mode="json")
     return {"question": brief(value), "evidence": plain(value)}

@@ -25,11 +25,9 @@ class SqlJournal:
 
     def record(self, events: Sequence[Event]) -> None:
         """Keep events. Never waits; they are durable no later than the next checkpoint put."""
-        kept = tuple(events)
-        if kept:
-            self._access.desk.leave(
-                Order(work=partial(keep, tenant=self._access.tenant, events=kept))
-            )
+        if events:
+            rows = [_row(self._access.tenant, event) for event in events]
+            self._access.desk.leave(Order([(INSERT, rows)]))
 
     async def read(self, thread: str) -> list[Event]:
         """The events of a thread, in the order they became durable."""

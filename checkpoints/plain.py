@@ -33,9 +33,10 @@ def plain(value: object) -> JsonValue:
     if isinstance(value, BaseModel):
         value = value.model_dump()
     try:
-        return load(json.dumps(value, default=_known, sort_keys=False).encode())
+        readable: JsonValue = json.loads(json.dumps(value, default=_known))
     except (TypeError, ValueError, RecursionError):
         return repr(value)
+    return readable
 
 
 def _known(value: object) -> object:

@@ -9,9 +9,9 @@ from langgraph.checkpoint.base import (
     Checkpoint,
     CheckpointTuple,
     PendingWrite,
-    SerializerProtocol,
     writes_sort_key,
 )
+from langgraph.checkpoint.serde.base import SerializerProtocol
 from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, func, select
 
 from kapelle.checkpoints.ids import exact, place, text
@@ -134,7 +134,7 @@ def tuples(view: View, connection: Connection, rows: Sequence[RowMapping]) -> li
     ]
 
 
-def version(value: str | int | float) -> str:
+def version(value: str | float) -> str:
     """A channel's version as text; `1` and `"1"` are two."""
     if isinstance(value, str):
         return exact("version", value, 63)

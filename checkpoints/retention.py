@@ -1,8 +1,8 @@
-"""What is forgotten and what is copied: whole threads, or checkpoints with all that only they need."""
+"""What is forgotten and copied: whole threads, or checkpoints with all that only they need."""
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, RowMapping, Table, delete, insert, literal, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, Table, delete, insert, literal, select
 
 from kapelle.checkpoints.marks import mark
 from kapelle.checkpoints.reading import View, version
@@ -69,7 +69,7 @@ def _copy_marks(view: View, connection: Connection, source: str, target: str) ->
     connection.execute(insert(marks).from_select(["tenant", "seq", "mark"], query))
 
 
-def _of(table: Table, tenant: str, thread: str):  # type: ignore[no-untyped-def]
+def _of(table: Table, tenant: str, thread: str) -> ColumnElement[bool]:
     return (table.c.tenant == tenant) & (table.c.thread == thread)
 
 

@@ -1,8 +1,9 @@
 """The run book: what runs on each thread, how it stands, and who may advance it.
 
 A run is `running` from before its first step until it has its own terminal mark; LangGraph's
-`next == ()` is no such mark. Whoever advances a thread holds its lease, by the database's clock; the
-fence grows with every lease, so that a holder that came too late can be told from the present one.
+`next == ()` is no such mark. Whoever advances a thread holds its lease, by the database's clock;
+the fence grows with every lease, so that a holder that came too late can be told from the present
+one.
 """
 
 from collections.abc import Sequence
@@ -75,8 +76,8 @@ class RunBook:
     ) -> RunRow:
         """Begin a run, on a new thread or one whose last run is finished, and hold its lease.
 
-        `StillWaiting` if it has open asks, `ThreadBusy` if somebody advances it, `Unfinished` if its
-        last run stopped in the middle.
+        `StillWaiting` if it has open asks, `ThreadBusy` if somebody advances it, `Unfinished` if
+        its last run stopped in the middle.
         """
         exact("thread", thread)
         row = {
@@ -104,7 +105,7 @@ class RunBook:
         )
 
     async def take(self, thread: str, holder: str, seconds: float) -> int:
-        """Hold the lease of a thread that nobody holds; its fence. `ThreadBusy` names the holder."""
+        """Hold the lease of a thread nobody holds; its fence. `ThreadBusy` names the holder."""
         exact("holder", holder, 128)
         return await self._access.awrite(
             partial(take, tenant=self._tenant, thread=thread, holder=holder, seconds=seconds)
@@ -133,8 +134,9 @@ class RunBook:
     ) -> bool:
         """Say how the run stands and give the lease back, in one transaction.
 
-        False, and nothing is changed, if an answer was claimed meanwhile that is not applied (the
-        holder is to drive on), or if the lease is no longer held under this fence.
+        False, and nothing is changed, if the lease is no longer held under this fence, or if an
+        answer was claimed meanwhile that is not applied: the holder is to drive on. A holder that
+        can't gives the lease back with status `running`, for others to find.
         """
         mine = _held(self._tenant, thread, holder, fence)
         return await self._access.awrite(
@@ -227,9 +229,10 @@ def release(
     claimed = exists().where(
         asks.c.tenant == tenant, asks.c.thread == thread, asks.c.status == "claimed"
     )
+    may = mine if status == "running" else and_(mine, ~claimed)
     free = {"holder": None, "lease_until": None}
     released = connection.execute(
-        update(runs).where(mine, ~claimed).values({**_outcome(status, result), **free})
+        update(runs).where(may).values({**_outcome(status, result), **free})
     )
     return released.rowcount == 1
 

@@ -18,9 +18,9 @@ from langgraph.checkpoint.base import (
     Checkpoint,
     CheckpointMetadata,
     CheckpointTuple,
-    SerializerProtocol,
     get_checkpoint_metadata,
 )
+from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME
 from langgraph.types import Interrupt
 from sqlalchemy import bindparam, select
@@ -118,7 +118,7 @@ class SqlSaver(BaseCheckpointSaver[str]):
         self,
         config: RunnableConfig | None,
         *,
-        filter: dict[str, Any] | None = None,
+        filter: dict[str, Any] | None = None,  # noqa: A002  # LangGraph's name
         before: RunnableConfig | None = None,
         limit: int | None = None,
     ) -> Iterator[CheckpointTuple]:
@@ -131,7 +131,7 @@ class SqlSaver(BaseCheckpointSaver[str]):
         self,
         config: RunnableConfig | None,
         *,
-        filter: dict[str, Any] | None = None,
+        filter: dict[str, Any] | None = None,  # noqa: A002  # LangGraph's name
         before: RunnableConfig | None = None,
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
@@ -176,7 +176,7 @@ class SqlSaver(BaseCheckpointSaver[str]):
         await self._access.desk.ado(self._copy(source_thread_id, target_thread_id))
 
     def get_next_version(self, current: str | None, channel: None) -> str:
-        """The next version of a channel: a number that grows, and a random one that tells forks apart."""
+        """The next version of a channel: one number that grows, one that tells forks apart."""
         number = 0 if current is None else int(str(current).split(".")[0])
         return f"{number + 1:032}.{random.random():016}"
 
@@ -282,8 +282,9 @@ class SqlSaver(BaseCheckpointSaver[str]):
         return Order(work=partial(retention.forget_runs, self._view(), runs=runs))
 
     def _copy(self, source: str, target: str) -> Order[None]:
-        names = {"source": exact("thread", source), "target": exact("thread", target)}
-        return Order(work=partial(retention.copy, self._view(), **names))
+        exact("thread", source)
+        exact("thread", target)
+        return Order(work=partial(retention.copy, self._view(), source=source, target=target))
 
     def _dump(self, what: str, value: object) -> tuple[str, bytes]:
         return limited(what, self.serde.dumps_typed(value), self._most)
@@ -304,7 +305,7 @@ def _config(config: RunnableConfig, checkpoint: str) -> RunnableConfig:
 
 
 def _interrupts(values: Sequence[Any]) -> list[Interrupt[Any]]:
-    """What was written to the channel of interrupts: several at once, one, none, or something else."""
+    """What was written to the channel of interrupts: several, one, none, or something else."""
     listed = (
         v for value in values for v in (value if isinstance(value, list | tuple) else [value])
     )

@@ -32,8 +32,9 @@ def version(connection: Connection) -> str | None:
 
 
 def _migrate(connection: Connection) -> None:
-    from alembic import command  # it is heavy, and needed once in a database's life
-    from alembic.config import Config
+    # Alembic is heavy, and needed once in a database's life.
+    from alembic import command  # noqa: PLC0415
+    from alembic.config import Config  # noqa: PLC0415
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))

@@ -1,4 +1,4 @@
-"""Values as bytes: LangGraph's serializer, strict. Nothing is imported on load but what is listed."""
+"""Values as bytes: LangGraph's serializer, strict. Only what is listed is imported on load."""
 
 import importlib
 import inspect
@@ -15,7 +15,7 @@ from kapelle.state.noun import Noun
 
 
 class StrictSerializer(JsonPlusSerializer):
-    """Knows plain values, LangGraph's and LangChain's own, the nouns of `state/` and what is allowed."""
+    """Knows plain values, LangGraph's and LangChain's, the nouns of `state/`, what is allowed."""
 
     def __init__(self, allow: Iterable[type] = ()) -> None:
         super().__init__(

@@ -8,14 +8,17 @@ from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 Row = dict[str, Any]
 
-CONFLICTS = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
-"""Databases whose insert says ON CONFLICT."""
+CONFLICTS: dict[str, Callable[[Table], Any]] = {
+    "sqlite": sqlite.insert,
+    "postgresql": postgresql.insert,
+}
+"""Databases whose insert says ON CONFLICT; the others say ON DUPLICATE KEY."""
 
 
 class Statement:
     """An insert, update or delete with parameters, in each database's own words."""
 
-    def __init__(self, build: Callable[[str], Executable]) -> None:
+    def __init__(self, build: Callable[[str], Any]) -> None:
         """`build` is given the name of a dialect."""
         self._build = build
         self._built: dict[str, Executable] = {}
@@ -30,13 +33,13 @@ class Statement:
 
 def same(statement: Executable) -> Statement:
     """A statement that all databases understand alike."""
-    return Statement(lambda dialect: statement)
+    return Statement(lambda _: statement)
 
 
 def keep_first(table: Table, source: Select[Any] | None = None) -> Statement:
-    """Insert rows, or what `source` finds; where there is a row with the same key, that one stays."""
+    """Insert rows, or what `source` finds; a row that is there with the same key stays."""
 
-    def build(dialect: str) -> Executable:
+    def build(dialect: str) -> Any:
         if dialect in CONFLICTS:
             return _from(CONFLICTS[dialect](table), source).on_conflict_do_nothing()
         first = next(iter(table.primary_key)).name
@@ -51,7 +54,7 @@ def replace(table: Table, *key: str) -> Statement:
     keys = key or tuple(column.name for column in table.primary_key)
     kept = {*keys, *(column.name for column in table.primary_key)}
 
-    def build(dialect: str) -> Executable:
+    def build(dialect: str) -> Any:
         if dialect in CONFLICTS:
             insert = CONFLICTS[dialect](table)
             rest = {c.name: insert.excluded[c.name] for c in table.c if c.name not in kept}

@@ -46,7 +46,7 @@ TIME = Float(53)
 
 
 def name(length: int) -> TypeEngine[str]:
-    """Text of at most `length` characters that equals only itself: no case, accent or padding rules."""
+    """Text of at most `length` characters that equals only itself, case, accent and padding."""
     return (
         String(length)
         .with_variant(mysql.VARCHAR(length, collation="utf8mb4_nopad_bin"), "mariadb")

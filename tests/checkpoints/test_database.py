@@ -1,4 +1,4 @@
-"""Opening: a file that is missing or of a newer version is refused in one line, others are set up."""
+"""Opening: what is missing or newer is refused in one line, anything else is set up."""
 
 import gc
 import sqlite3
@@ -108,6 +108,6 @@ def test_services_keep_the_journal_in_the_database(database: Database) -> None:
 def test_commits_are_synced_to_disk(tmp_path: Path) -> None:
     with Database(str(tmp_path / "a.db")) as database:
         database.saver.get_tuple(NOWHERE)
-        with database._access.source.reading() as connection:
+        with database.connect() as connection:
             assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
             assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2

@@ -15,19 +15,21 @@ pytestmark = pytest.mark.anyio
 
 
 class State(TypedDict, total=False):
+    """What happened, and what was answered."""
+
     log: Annotated[list[str], operator.add]
     answers: Annotated[list[Any], operator.add]
 
 
-def first(state: State) -> State:
+def first(state: State) -> State:  # noqa: ARG001
     return {"log": ["first"]}
 
 
-def gate(state: State) -> State:
+def gate(state: State) -> State:  # noqa: ARG001
     return {"answers": [interrupt(Escalation(question="Pay 100 EUR to Ann?", task="pay"))]}
 
 
-def last(state: State) -> State:
+def last(state: State) -> State:  # noqa: ARG001
     return {"log": ["last"]}
 
 
@@ -124,7 +126,7 @@ async def test_several_asks_are_answered_in_any_order(database: Database) -> Non
 async def test_a_question_after_a_question_of_the_same_task_is_another_ask(
     database: Database,
 ) -> None:
-    def twice(state: State) -> State:
+    def twice(state: State) -> State:  # noqa: ARG001
         return {"answers": [interrupt("one?"), interrupt("two?")]}
 
     built = StateGraph(State)
@@ -152,9 +154,9 @@ async def test_an_unanswered_ask_is_superseded_when_the_state_is_edited(database
 async def test_an_empty_interrupt_parks_a_task_and_lists_nothing(database: Database) -> None:
     open_now = False
 
-    def parked(state: State) -> State:
+    def parked(state: State) -> State:  # noqa: ARG001
         if not open_now:
-            raise GraphInterrupt()
+            raise GraphInterrupt
         return {"log": ["parked"]}
 
     built = StateGraph(State)
@@ -183,7 +185,7 @@ async def test_asks_are_listed_whatever_the_durability(database: Database, durab
 
 
 async def test_foreign_values_are_shown_as_they_are(database: Database) -> None:
-    def ask(state: State) -> State:
+    def ask(state: State) -> State:  # noqa: ARG001
         return {"answers": [interrupt({"action": "pay", "amount": 100, "to": {"ann"}})]}
 
     built = StateGraph(State)

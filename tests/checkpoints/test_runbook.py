@@ -1,4 +1,4 @@
-"""The run book: a run is there before its first step, one at a time advances it, no answer gets lost."""
+"""The run book: a run is there before its first step, one advances it, no answer gets lost."""
 
 import asyncio
 from typing import Any

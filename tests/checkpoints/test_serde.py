@@ -1,4 +1,4 @@
-"""What may come back as an object: the nouns, LangGraph's own, and what was allowed. Nothing else."""
+"""What may come back as an object: the nouns, LangGraph's own, and what was allowed."""
 
 import inspect
 import pkgutil
@@ -21,6 +21,8 @@ pytestmark = pytest.mark.anyio
 
 
 class Report(BaseModel):
+    """A model of a user's."""
+
     title: str
 
 
@@ -61,7 +63,13 @@ def test_nothing_is_run_on_load(code: int, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "stored",
-    [("msgpack", b"\xc1"), ("msgpack", b"\x92\x01"), ("pickle", b"N."), ("nothing", b""), ("json", b"{")],
+    [
+        ("msgpack", b"\xc1"),
+        ("msgpack", b"\x92\x01"),
+        ("pickle", b"N."),
+        ("nothing", b""),
+        ("json", b"{"),
+    ],
 )
 def test_damaged_and_foreign_values_are_unreadable(stored: tuple[str, bytes]) -> None:
     with pytest.raises(Unreadable):
