@@ -14,7 +14,7 @@ from sqlalchemy import URL, Connection, Engine
 
 from kapelle.checkpoints.desk import Desk, Order
 from kapelle.checkpoints.door import door
-from kapelle.checkpoints.engine import WRITES, connect
+from kapelle.checkpoints.engine import connect, writing
 from kapelle.checkpoints.schema import upgrade
 
 T = TypeVar("T")
@@ -37,19 +37,17 @@ class Source:
     def engine(self) -> Engine:
         """SQLAlchemy's engine."""
         engine = connect(self._parsed, create=self._create)
-        with engine.connect().execution_options(**WRITES) as connection, connection.begin():
+        with writing(engine) as connection:
             upgrade(connection, self.url)
         return engine
 
     def reading(self) -> Connection:
         """A connection for one look."""
-        with self._lock:
-            engine = self.engine
-        return engine.connect()
+        return self._open().connect()
 
     def writing(self) -> Connection:
         """A connection that writes."""
-        return self.reading().execution_options(**WRITES)
+        return writing(self._open())
 
     def close(self) -> None:
         """Close all connections."""
@@ -58,6 +56,10 @@ class Source:
                 self.engine.dispose()
         if self._passing is not None:
             self._passing.cleanup()
+
+    def _open(self) -> Engine:
+        with self._lock:
+            return self.engine
 
 
 class Access:

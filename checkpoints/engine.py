@@ -10,9 +10,6 @@ from sqlalchemy.exc import ArgumentError
 
 from kapelle.state.errors import DatabaseMissing, Misbuilt
 
-WRITES = {"kapelle_writes": True}
-"""Execution options of a connection that writes."""
-
 _DRIVERS = {
     "sqlite": "sqlite+pysqlite",
     "postgresql": "postgresql+psycopg",
@@ -35,11 +32,36 @@ def parse(url: str) -> URL:
     return parsed
 
 
+def writing(engine: Engine) -> Connection:
+    """A connection that writes: it sees what others have committed meanwhile."""
+    if engine.dialect.name == "sqlite":
+        return engine.connect().execution_options(kapelle_writes=True)
+    return engine.connect().execution_options(isolation_level="READ COMMITTED")
+
+
 def connect(url: URL, *, create: bool) -> Engine:
     """An engine; `DatabaseMissing` if the file must be there and isn't."""
     if url.get_backend_name() == "sqlite":
         return _sqlite(url, create=create)
-    return create_engine(url, pool_pre_ping=True, pool_size=5, max_overflow=20)
+    return _mariadb(url) if url.get_backend_name() == "mysql" else _server(url)
+
+
+def _server(url: URL) -> Engine:
+    """Reading sees one moment, however many statements it takes."""
+    return create_engine(
+        url, pool_pre_ping=True, pool_size=5, max_overflow=20, isolation_level="REPEATABLE READ"
+    )
+
+
+def _mariadb(url: URL) -> Engine:
+    """MySQL, or MariaDB where the server says that it is that."""
+    engine = _server(url)
+    with engine.connect():
+        is_mariadb = getattr(engine.dialect, "is_mariadb", False)
+    if not is_mariadb:
+        return engine
+    engine.dispose()
+    return _server(url.set(drivername=url.drivername.replace("mysql", "mariadb", 1)))
 
 
 def _sqlite(url: URL, *, create: bool) -> Engine:

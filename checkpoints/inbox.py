@@ -16,7 +16,7 @@ from typing import Any
 
 from langgraph.types import Interrupt
 from pydantic import JsonValue
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, exists, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, exists, or_, select, update
 from sqlalchemy import RowMapping as Found
 
 from kapelle.checkpoints.access import Access
@@ -35,6 +35,8 @@ SHORT = 12
 
 OPEN = ("pending", "claimed")
 
+_is_open = or_(asks.c.status == "pending", asks.c.status == "claimed")  # IN takes no executemany
+
 _settled = case((asks.c.status == "claimed", "applied"), else_="superseded")
 
 TASK_WENT_ON = same(
@@ -42,7 +44,7 @@ TASK_WENT_ON = same(
     .where(
         asks.c.tenant == bindparam("of_tenant"),
         asks.c.thread == bindparam("of_thread"),
-        asks.c.status.in_(OPEN),
+        _is_open,
         asks.c.task == bindparam("of_task"),
     )
     .values(status=_settled)
@@ -54,7 +56,7 @@ THREAD_WENT_ON = same(
     .where(
         asks.c.tenant == bindparam("of_tenant"),
         asks.c.thread == bindparam("of_thread"),
-        asks.c.status.in_(OPEN),
+        _is_open,
         asks.c.checkpoint != bindparam("of_checkpoint"),
         exists().where(
             checkpoints.c.tenant == asks.c.tenant,

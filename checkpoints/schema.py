@@ -1,8 +1,10 @@
 """The schema's version: bring a database up to this code's, refuse one that is ahead of it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import Column, Connection, MetaData, String, Table, inspect, select
+from sqlalchemy import Column, Connection, MetaData, String, Table, func, inspect, select
 
 from kapelle.state.errors import DatabaseNewer
 
@@ -11,17 +13,31 @@ HEAD = "0001"
 
 VERSION_TABLE = "kapelle_version"
 
+KEY = 0x6B6170656C6C65
+"""PostgreSQL's locks are numbers; this one reads "kapelle"."""
+
+WAIT = 300
+"""Seconds to wait for another's migration at most."""
+
+LOCKS = {
+    "postgresql": (func.pg_advisory_lock(KEY), func.pg_advisory_unlock(KEY)),
+    "mysql": (func.get_lock("kapelle", WAIT), func.release_lock("kapelle")),
+    "mariadb": (func.get_lock("kapelle", WAIT), func.release_lock("kapelle")),
+}
+"""How to be the only one, for as long as the connection lasts."""
+
 _version = Table(VERSION_TABLE, MetaData(), Column("version_num", String(32), primary_key=True))
 
 
 def upgrade(connection: Connection, url: str) -> None:
-    """Make the schema what this code expects, in the connection's own transaction."""
-    found = version(connection)
-    if found == HEAD:
-        return
+    """Make the schema what this code expects; who comes at the same time waits."""
+    with connection.begin():
+        found = version(connection)
     if found is not None and found > HEAD:
         raise DatabaseNewer(url=url, found=found, known=HEAD)
-    _migrate(connection)
+    if found != HEAD:
+        with _alone(connection), connection.begin():
+            _migrate(connection)
 
 
 def version(connection: Connection) -> str | None:
@@ -29,6 +45,22 @@ def version(connection: Connection) -> str | None:
     if not inspect(connection).has_table(VERSION_TABLE):
         return None
     return connection.scalar(select(_version.c.version_num))
+
+
+@contextmanager
+def _alone(connection: Connection) -> Iterator[None]:
+    """Nobody else changes the schema. SQLite's writers are alone anyway."""
+    lock, unlock = LOCKS.get(connection.dialect.name, (None, None))
+    if lock is None or unlock is None:
+        yield
+        return
+    with connection.begin():
+        connection.execute(select(lock))
+    try:
+        yield
+    finally:
+        with connection.begin():
+            connection.execute(select(unlock))
 
 
 def _migrate(connection: Connection) -> None:

@@ -1,27 +1,68 @@
-"""What these tests stand on: a fresh database each."""
+"""What these tests stand on: an empty database each, on every kind of database that is there."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
+from sqlalchemy import create_engine, make_url, text
 
 from kapelle.checkpoints import Database
+from kapelle.checkpoints.tables import metadata
+
+VARIABLES = {"postgresql": "KAPELLE_TEST_POSTGRES", "mariadb": "KAPELLE_TEST_MARIADB"}
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """Async tests run on asyncio."""
-    return "asyncio"
+@pytest.fixture(scope="session")
+def made() -> Iterator[dict[str, str]]:
+    """The databases made for these tests, by kind; gone when they are over."""
+    urls: dict[str, str] = {}
+    yield urls
+    for kind, url in urls.items():
+        _run(VARIABLES[kind], f"DROP DATABASE {make_url(url).database}")
 
 
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    """Where a fresh database can be made."""
-    return f"sqlite:///{tmp_path / 'test.db'}"
+@pytest.fixture(params=["sqlite", *VARIABLES])
+def url(request: pytest.FixtureRequest, tmp_path: Path, made: dict[str, str]) -> Iterator[str]:
+    """Where an empty database is."""
+    kind: str = request.param
+    if kind == "sqlite":
+        yield f"sqlite:///{tmp_path / 'test.db'}"
+        return
+    if not os.environ.get(VARIABLES[kind]):
+        pytest.skip(f"{VARIABLES[kind]} is not set")
+    if kind not in made:
+        made[kind] = _make(VARIABLES[kind])
+    yield made[kind]
+    _empty(made[kind])
 
 
 @pytest.fixture
 def database(url: str) -> Iterator[Database]:
-    """A fresh database."""
+    """An empty database, opened."""
     with Database(url) as opened:
         yield opened
+
+
+def _make(variable: str) -> str:
+    name = f"kapelle_test_{uuid4().hex[:12]}"
+    _run(variable, f"CREATE DATABASE {name}")
+    url = make_url(os.environ[variable]).set(database=name).render_as_string(hide_password=False)
+    with Database(url) as database, database.connect():
+        return url
+
+
+def _run(variable: str, statement: str) -> None:
+    engine = create_engine(os.environ[variable], isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(statement))
+    engine.dispose()
+
+
+def _empty(url: str) -> None:
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        for table in metadata.sorted_tables:
+            connection.execute(table.delete())
+    engine.dispose()

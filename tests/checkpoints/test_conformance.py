@@ -53,6 +53,7 @@ class ThroughSync(BaseCheckpointSaver[str]):
         await asyncio.to_thread(self._saver.copy_thread, source_thread_id, target_thread_id)
 
     async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        """`prune`, in a thread."""
         await asyncio.to_thread(self._saver.prune, thread_ids, strategy=strategy)
 
 

@@ -99,7 +99,7 @@ def several() -> StateGraph[State]:
     def ask(state: dict[str, str]) -> State:
         return {"answers": [f"{state['what']}: {interrupt(state['what'])}"]}
 
-    def to_asks(state: State) -> list[Send]:
+    def to_asks(state: State) -> list[Send]:  # noqa: ARG001
         return [Send("ask", {"what": what}) for what in ("a", "b", "c")]
 
     built = StateGraph(State)
