@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Any, Generic, TypeVar
 
 from langchain_core.language_models import BaseChatModel
+from pydantic import ValidationError
 
 from kapelle.state.errors import NoModel
 
@@ -56,9 +57,16 @@ def _of_provider(model: str, provider: str, max_tokens: int) -> BaseChatModel:
         raise NoModel(f"{model} needs further packages: pip install {packages}") from None
     try:
         made: BaseChatModel = init(model, max_tokens=max_tokens, max_retries=0)
-    except (ImportError, ValueError) as error:  # no package of that provider, no such one, no key
-        raise NoModel(f"{model} can't be used: {error}") from error
+    except Exception as error:  # no package, no such provider, no key: each has errors of its own
+        raise NoModel(f"{model} can't be used: {_lacking(error)}") from error
     return made
+
+
+def _lacking(error: Exception) -> str:
+    """The first line; of a validation error without the values, which may be keys."""
+    if isinstance(error, ValidationError):
+        return "; ".join(flaw["msg"] for flaw in error.errors(include_input=False))
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _limited(model: BaseChatModel, max_tokens: int) -> BaseChatModel:

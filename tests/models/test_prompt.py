@@ -1,9 +1,17 @@
 """The prompt tells a model its role, its task and what is known; what others made is data."""
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from kapelle.nodes.prompt import MOST_CHARS, data, messages
 from kapelle.state.context import Decision, MasterContext
 from kapelle.state.skills import AgentCard
 from kapelle.state.task import Brief, Failure, Result, Task
+
+
+def _deeper(inner: st.SearchStrategy[object]) -> st.SearchStrategy[object]:
+    return st.lists(inner) | st.dictionaries(st.text(), inner)
+
 
 CARD = AgentCard(name="writer", description="Writes reports.")
 TASK = Task(id="write", goal="Write the report", inputs={"pages": 3})
@@ -87,6 +95,12 @@ def test_many_long_results_share_the_room_there_is() -> None:
 
 def test_text_no_encoding_can_write_is_still_sent() -> None:
     assert told(Brief(), TASK.model_copy(update={"inputs": {"a": "\ud800"}})).encode()
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(), _deeper, max_leaves=9))
+def test_no_data_can_open_or_close_a_tag(value: object) -> None:
+    assert "<" not in data(value, MOST_CHARS)
 
 
 def test_what_is_not_json_is_shown_as_text() -> None:

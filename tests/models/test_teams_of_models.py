@@ -1,6 +1,6 @@
 """Teams whose planner, workers and judge are chat models, over real HTTP, to the end."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import pytest
@@ -33,13 +33,10 @@ class Seen(BaseModel):
     claims: tuple[Claim, ...] = ()
 
 
-Script = Callable[[Request], Answer]
-
-
-def by_role(**scripts: Any) -> Script:
+def by_role(**scripts: Any) -> Callable[[Request], Any]:
     """Answers for the agent that the system prompt names."""
 
-    def answer(request: Request) -> Answer:
+    def answer(request: Request) -> Any:
         name = request.system.split()[2].removesuffix(".")
         said = scripts[name]
         return said(request) if callable(said) else said
@@ -73,6 +70,18 @@ async def test_models_plan_work_and_add_up(scripted: Callable) -> None:
     assert '<result task="left" agent="looker" status="done">' in adding.prompt
     assert '{"output": {"text": "a tree", "claims": []}}' in adding.prompt
     assert "# The goal of the whole team\nSee both sides" in adding.prompt
+
+
+async def test_tokens_are_streamed_as_they_come(scripted: Callable) -> None:
+    server = scripted(by_role(planner=PLAN, looker=Seen(text="a tree"), adder="two tall trees"))
+    said: list[str] = []
+    inputs, app = {"task": Task(goal="See both sides")}, team(server).compile()
+    stream: AsyncIterator[Any] = app.astream(inputs, stream_mode="messages")
+    async for message, told in stream:
+        if told["langgraph_node"] == "adder":
+            said.append(message.text)
+    assert [word for word in said if word] == ["two ", "tall ", "trees"]
+    assert all(request.streaming for request in server.requests)
 
 
 async def test_the_planner_is_told_who_can_work(scripted: Callable) -> None:
