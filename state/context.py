@@ -1,5 +1,6 @@
 """What agents assert, what the run holds as decided, and what to do when two assertions can't both hold."""
 
+import json
 from collections.abc import Iterable
 
 from pydantic import Field, JsonValue
@@ -14,6 +15,7 @@ class Claim(Noun):
     """What it is about, like `frontend.framework`."""
     value: JsonValue
     confidence: float = Field(default=1.0, ge=0, le=1)
+    """How sure the agent is, from 0 to 1."""
     evidence: str = ""
     """Where it can be seen."""
     by: str = ""
@@ -70,14 +72,14 @@ def _contradiction(key: str, claims: list[Claim]) -> Contradiction | None:
     if len(sides) < 2:
         return None
     ranked = sorted(
-        sides.values(), key=lambda side: (-_confidence(side), -len(side), _canonical(side[0]))
+        sides.values(), key=lambda side: (-_confidence(side), -_voices(side), _canonical(side[0]))
     )
     first, second = ranked[0], ranked[1]
     rule = (
         "confidence"
         if _confidence(first) > _confidence(second)
         else "agreement"
-        if len(first) > len(second)
+        if _voices(first) > _voices(second)
         else "order"
     )
     by = tuple(dict.fromkeys(claim.by for claim in first))
@@ -91,5 +93,9 @@ def _confidence(side: list[Claim]) -> float:
     return max(claim.confidence for claim in side)
 
 
+def _voices(side: list[Claim]) -> int:
+    return len({claim.by for claim in side})
+
+
 def _canonical(claim: Claim) -> str:
-    return Claim(key="value", value=claim.value).model_dump_json()
+    return json.dumps(claim.value, sort_keys=True)

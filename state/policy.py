@@ -48,4 +48,4 @@ def backoff(policy: Policy, attempt: int, lot: float) -> float:
     Full jitter: uniform on [0, min(cap, base * 2^(attempt-1))] (M. Brooker, Exponential Backoff
     And Jitter, 2015).
     """
-    return lot * min(policy.backoff_cap, policy.backoff * 2.0 ** (attempt - 1))
+    return lot * min(policy.backoff_cap, policy.backoff * 2.0 ** min(attempt - 1, 1000))

@@ -122,6 +122,7 @@ class Result(Noun):
     agent: str | None = None
     """Who did it."""
     confidence: float | None = None
+    """How sure the agent is, from 0 to 1."""
     claims: tuple[Claim, ...] = ()
     usage: Usage = Usage()
     """All attempts together, those of nested runs included."""
@@ -216,13 +217,13 @@ def merge_revisions(
 def _later(a: Result, b: Result) -> Result:
     if a.revision != b.revision:
         return a if a.revision > b.revision else b
-    return a if a == b else max(a, b, key=_canonical)
+    return max(a, b, key=_canonical)
 
 
 def _stricter(a: Revision, b: Revision) -> Revision:
     if a.number != b.number:
         return a if a.number > b.number else b
-    return a if a == b else max(a, b, key=_canonical)
+    return max(a, b, key=_canonical)
 
 
 def _canonical(noun: Noun) -> str:

@@ -62,8 +62,8 @@ def standing(result: Result | None, order: Revision | None) -> Standing:
         return "done"
     if result.status == "waiting":
         return "waiting"
-    blocked = result.failure is not None and result.failure.kind == "blocked"
-    return "due" if blocked else "lost"
+    never_begun = result.agent is None and result.failure and result.failure.kind == "blocked"
+    return "due" if never_begun else "lost"
 
 
 def standings(
@@ -119,7 +119,8 @@ def second_chance(
     if not others or len(tried) >= policy.agents_per_task:
         return None
     why = result.failure.message if result.failure else "it failed"
-    return Revision(task=task.id, number=result.revision + 1, feedback=(why,), avoid=tried)
+    said = (*(order.feedback if order else ()), why)
+    return Revision(task=task.id, number=result.revision + 1, feedback=said, avoid=tried)
 
 
 def give_up(task: Task, result: Result) -> Escalation:
@@ -144,7 +145,7 @@ def redo(
     """The orders that follow when a judge sends `tasks` back: they, and all that built on them."""
     unknown = set(tasks) - {t.id for t in plan.tasks}
     named = {t: why for t, why in tasks.items() if t not in unknown}
-    again = {t: (why,) for t, why in named.items()} | {t: () for t in dependents(plan, named)}
+    again = {t: (why,) for t, why in named.items()} | dict.fromkeys(dependents(plan, named), ())
     return {
         t: Revision(task=t, number=results[t].revision + 1, feedback=feedback)
         for t, feedback in sorted(again.items())
@@ -173,9 +174,10 @@ def weighed(result: Result, policy: Policy) -> Result:
 def answered(result: Result, answer: Approval) -> Result:
     """A stopped result after a person's answer; after `respond` it is to be done again."""
     if answer.decision == "approve":
-        return settled(result, status="done", escalation=None)
+        return settled(result, status="done", failure=None, escalation=None)
     if answer.decision == "edit":
-        return settled(result, status="done", output=answer.value, agent=answer.by, escalation=None)
+        edited = {"output": answer.value, "agent": answer.by}
+        return settled(result, status="done", failure=None, escalation=None, **edited)
     said = (
         f"{answer.by} rejected it"
         if answer.decision == "reject"
@@ -194,8 +196,10 @@ def advice(answer: Approval) -> str:
 def failures(
     plan: Plan, results: Mapping[str, Result], revisions: Mapping[str, Revision]
 ) -> list[tuple[Task, Result]]:
-    """The subtasks an agent failed at and that stand as lost; not those a person refused, nor
-    those the budget left no room for."""
+    """The subtasks an agent failed at and that stand as lost.
+
+    Not those a person refused, nor those the budget left no room for.
+    """
     stand = standings(plan, results, revisions)
     return [
         (task, result)
@@ -260,12 +264,14 @@ def missing(
 
 
 def leaves(plan: Plan, results: Mapping[str, Result]) -> object:
-    """What a team without a synthesizer gives back: the output of the subtask that no other
-    needs, or those of all such, by id."""
+    """What a team without a synthesizer gives back: the output of the one subtask no other needs.
+
+    Where there are several such, or it was not done: by id, whatever no finished one built on.
+    """
+    done = {t: r for t, r in results.items() if r.status in ("done", "partial")}
     needed = {need for t in plan.tasks for need in t.needs}
-    ends = {
-        t.id: results[t.id].output
-        for t in plan.tasks
-        if t.id not in needed and t.id in results and results[t.id].status in ("done", "partial")
-    }
-    return next(iter(ends.values())) if len(ends) == 1 else ends
+    built_on = {need for t in plan.tasks if t.id in done for need in t.needs}
+    last = [t.id for t in plan.tasks if t.id not in needed]
+    if len(last) == 1 and last[0] in done:
+        return done[last[0]].output
+    return {t.id: done[t.id].output for t in plan.tasks if t.id in done and t.id not in built_on}
