@@ -58,9 +58,10 @@ bench: $(READY) ## run the benchmarks
 constraints: ## pin again, to the newest that fit together on the oldest Python
 	@rm -rf .venv-pins
 	@$(call make-venv,.venv-pins,python3.11 $(PYTHONS))
+	@.venv-pins/bin/python -m pip install -qq --upgrade pip
 	@.venv-pins/bin/python -m pip install -qq -e '.[dev]' 'langchain-core<1.8'
 	@{ echo '# What `make setup` installs. Made by `make constraints`; not by hand.'; \
-	   .venv-pins/bin/python -m pip freeze --all --exclude-editable --exclude pip; } > constraints.txt
+	   .venv-pins/bin/python -m pip freeze --all --exclude-editable; } > constraints.txt
 	@rm -rf .venv-pins
 
 .PHONY: clean
@@ -72,7 +73,7 @@ clean: ## remove .venv and what the tools left behind
 $(READY): pyproject.toml constraints.txt
 	@[ -x $(BIN)/python ] || { $(call make-venv,$(VENV),$(PYTHONS)); }
 	@echo "Installing into $(VENV) …"
-	@$(BIN)/python -m pip install -qq -c constraints.txt setuptools
+	@$(BIN)/python -m pip install -qq -c constraints.txt pip setuptools
 	@$(BIN)/python -m pip install -qq -c constraints.txt --no-build-isolation -e '.[dev]'
 	@touch $@
 

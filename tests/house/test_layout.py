@@ -29,15 +29,10 @@ def test_each_link_points_where_the_mapping_does(root: Path, pyproject: dict[str
     assert all(link.is_dir() for link in links.values())
 
 
-def test_each_package_is_named_in_pyproject(
-    root: Path, files: list[Path], pyproject: dict[str, Any]
-) -> None:
-    found = {
-        ".".join(
-            path.parent.parts if path.parts[0] == "kapelle" else ("kapelle", *path.parent.parts)
-        )
-        for path in files
-        if path.name == "__init__.py" and path.parts[0] in FLOORS | {"kapelle"}
+def test_each_package_is_named_in_pyproject(files: list[Path], pyproject: dict[str, Any]) -> None:
+    folders = {path.parent.parts for path in files if path.name == "__init__.py"}
+    found = {".".join(folder) for folder in folders if folder[0] == "kapelle"} | {
+        ".".join(("kapelle", *folder)) for folder in folders if folder[0] in FLOORS
     }
     assert found == set(pyproject["tool"]["setuptools"]["packages"])
 
