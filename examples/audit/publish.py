@@ -1,0 +1,67 @@
+"""The publisher: leaves the approved report as a file."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import anyio.to_thread
+from langgraph.runtime import get_runtime
+from pydantic import BaseModel
+
+from examples.audit.page import Page, markdown
+from examples.audit.report import Report
+from kapelle.nodes.agent import agent
+from kapelle.nodes.here import here
+from kapelle.nodes.services import Services
+from kapelle.state.task import Brief, Task
+
+
+class Published(BaseModel, frozen=True):
+    """What is left of the run."""
+
+    report: str
+    """The file."""
+    findings: int
+    severe: int
+    approved_by: tuple[str, ...]
+
+
+@agent(output=Published)
+async def publish(task: Task, brief: Brief) -> Published:
+    """Write the team's report to `inputs["report"]`, by default `report.md`.
+
+    Who did what, and who approved it, is what the run's journal says.
+    """
+    place = here(get_runtime(Services))
+    events = await place.services.journal.read(place.thread)
+    team = brief.results["team"]
+    report = team.read(Report)
+    page = Page(
+        run=str(task.inputs.get("thread") or place.thread),
+        report=report,
+        contradictions=team.contradictions,
+        missing=team.missing,
+        events=events,
+    )
+    name = str(task.inputs.get("report") or "report.md")
+    return Published(
+        report=await anyio.to_thread.run_sync(write, name, markdown(page)),
+        findings=sum(report.counts.values()),
+        severe=len(report.severe),
+        approved_by=tuple(event.agent for event in events if event.kind == "approval"),
+    )
+
+
+def write(name: str, text: str) -> str:
+    """Write a file whole or not at all, so that nobody ever reads half of it; its full path."""
+    file = Path(name).absolute()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, draft = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as out:
+            out.write(text)
+        Path(draft).replace(file)
+    except BaseException:
+        Path(draft).unlink(missing_ok=True)
+        raise
+    return str(file)
