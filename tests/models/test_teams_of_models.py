@@ -138,7 +138,7 @@ async def test_a_worker_that_fails_costs_no_other_its_result(scripted: Callable)
     server = scripted(by_role(planner=plan, looker=look))
     result = await outcome(team(server, FAST.model_copy(update={"replans": 0})))
     assert (result.status, result.missing) == ("partial", ("left",))
-    assert result.output == {"text": "a tree", "claims": []}
+    assert result.output == {"right": {"text": "a tree", "claims": []}}
 
 
 async def test_a_rejected_request_is_not_repeated(scripted: Callable) -> None:
