@@ -7,9 +7,8 @@ import lizard
 
 from examples.audit.findings import Complexity, Finding, Level, excerpt
 from examples.audit.modules import files_of, relative
-from kapelle.nodes.agent import agent
+from kapelle import Reply, Task, agent
 from kapelle.state.context import Claim
-from kapelle.state.task import Reply, Task
 
 COMPLEX, TANGLED = 15, 50
 """Cyclomatic complexity (McCabe, 1976) beyond which a function is hard, and hopeless, to test."""

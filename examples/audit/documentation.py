@@ -8,9 +8,8 @@ from typing import NamedTuple
 
 from examples.audit.findings import Documentation, Finding, excerpt
 from examples.audit.modules import files_of, relative
-from kapelle.nodes.agent import agent
+from kapelle import Reply, Task, agent
 from kapelle.state.context import Claim
-from kapelle.state.task import Reply, Task
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Documented = ast.Module | ast.ClassDef | Function

@@ -10,10 +10,8 @@ from pydantic import JsonValue
 
 from examples.audit.findings import Finding
 from examples.audit.report import Report
-from kapelle.nodes.agent import agent
-from kapelle.state.approval import Escalation
-from kapelle.state.task import Brief, Result, Task
-from kapelle.state.verdict import Verdict
+from kapelle import Escalation, Task, Verdict, agent
+from kapelle.state.task import Brief, Result
 
 ENOUGH = 0.9
 """Confidence below which work is sent back: here, a tenth of a module's lines not looked at."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from kapelle.state.task import Task
+from kapelle import Task
 
 SKIPPED = {"test", "tests", "idle_test", "site-packages", "__pycache__", "node_modules"}
 """Folders that are not the code itself; hidden ones are skipped as well."""

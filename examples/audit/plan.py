@@ -1,8 +1,7 @@
 """The planner: one task per module and concern, and a summary that needs the module's others."""
 
 from examples.audit.modules import Module, modules_in, root_of
-from kapelle.nodes.agent import agent
-from kapelle.state.task import Plan, Task
+from kapelle import Plan, Task, agent
 
 CONCERNS = {
     "security": "Find what is dangerous in {}.",

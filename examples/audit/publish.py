@@ -10,10 +10,10 @@ from pydantic import BaseModel
 
 from examples.audit.page import Page, markdown
 from examples.audit.report import Report
-from kapelle.nodes.agent import agent
+from kapelle import Task, agent
 from kapelle.nodes.here import here
 from kapelle.nodes.services import Services
-from kapelle.state.task import Brief, Task
+from kapelle.state.task import Brief
 
 
 class Published(BaseModel, frozen=True):

@@ -7,8 +7,8 @@ from pydantic import BaseModel, JsonValue
 from examples.audit.findings import LEVELS, Finding, Findings, Level, ranked
 from examples.audit.modules import root_of
 from examples.audit.summary import Summary
-from kapelle.nodes.agent import agent
-from kapelle.state.task import Brief, Task
+from kapelle import Task, agent
+from kapelle.state.task import Brief
 
 SHOWN = 100
 """Findings that a report shows; severe ones are always shown."""

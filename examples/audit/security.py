@@ -12,8 +12,8 @@ from bandit.core.manager import BanditManager
 
 from examples.audit.findings import MUCH, Finding, Security
 from examples.audit.modules import files_of, relative
-from kapelle.nodes.agent import agent
-from kapelle.state.task import Brief, Reply, Task
+from kapelle import Reply, Task, agent
+from kapelle.state.task import Brief
 
 LARGE = 2_500
 """Lines beyond which a file is left out of the first look."""

@@ -3,8 +3,8 @@
 from pydantic import BaseModel
 
 from examples.audit.findings import Complexity, Documentation, Findings, Security
-from kapelle.nodes.agent import agent
-from kapelle.state.task import Brief, Task
+from kapelle import Task, agent
+from kapelle.state.task import Brief
 
 
 class Summary(BaseModel, frozen=True):

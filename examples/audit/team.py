@@ -12,9 +12,8 @@ from examples.audit.publish import publish
 from examples.audit.report import synthesize
 from examples.audit.security import security
 from examples.audit.summary import summary
+from kapelle import Policy, as_agent
 from kapelle.graphs import manager_worker, pipeline
-from kapelle.nodes.agent import as_agent
-from kapelle.state.policy import Policy
 
 team = manager_worker(
     plan=plan,
