@@ -31,6 +31,7 @@ from kapelle.state.errors import (
     Misbuilt,
     ThreadBusy,
     UnknownTarget,
+    UnknownThread,
 )
 from kapelle.state.event import Event
 from kapelle.state.task import Failure, Result, Task
@@ -189,6 +190,7 @@ class Runs:
             if await self.db.inbox.claimed(thread):  # whoever has the lease applies it
                 return await self.read(thread)
             raise
+        await self.db.runs.mark(thread, "running")  # so that `recover` finds it if we die
         return await self._drive(row, fence, listen)
 
     async def read(self, thread: str) -> Run:
@@ -228,9 +230,22 @@ class Runs:
             run.cancel()
 
     async def recover(self) -> list[Run]:
-        """Go on with every run whose process died."""
-        found = [row for row in await self.db.runs.abandoned() if row.graph in self._graphs]
-        return [await self.resume(row.thread) for row in found]
+        """Go on with every run whose process died, or died before it used the answer it was given.
+
+        What another process is faster with is left to it; a run that can't go on is logged.
+        """
+        died = [row.thread for row in await self.db.runs.abandoned()]
+        answered = [ask.thread for ask in await self.db.inbox.claimed(None)]  # type: ignore[arg-type]  # of all
+        gone_on = []
+        for thread in dict.fromkeys([*died, *answered]):
+            try:
+                if (await self.db.runs.get(thread)).graph in self._graphs:
+                    gone_on.append(await self.resume(thread))
+            except (ThreadBusy, UnknownThread):
+                continue  # somebody else's: another process's, or a graph's that runs without us
+            except KapelleError:
+                log.exception("the run on thread %s can't go on", thread)
+        return [run for run in gone_on if run.status != "running"]
 
     async def _drive(self, row: RunRow, fence: int, listen: Listener | None) -> Run:
         app, thread = self._app(row.graph), row.thread
