@@ -50,6 +50,15 @@ def markdown(page: Page) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def approvals(events: Iterable[Event]) -> list[Event]:
+    """The answers people gave, each once.
+
+    The inbox notes an answer when it is given, the gate when it takes effect.
+    """
+    given = {(e.agent, e.what, e.data.get("question")): e for e in events if e.kind == "approval"}
+    return list(given.values())
+
+
 def _facts(page: Page) -> str:
     modules, counts = page.report.modules, page.report.counts
     files, lines = sum(m.files for m in modules), sum(m.lines for m in modules)
@@ -88,8 +97,7 @@ def _approvals(events: Iterable[Event]) -> str:
     said = [
         f"- {event.agent}: **{event.what}**, {_time(event.at)}, to “{event.data.get('question')}”"
         + (f": {event.why}" if event.why else "")
-        for event in events
-        if event.kind == "approval"
+        for event in approvals(events)
     ]
     return "\n".join(said) or "Nobody was asked."
 

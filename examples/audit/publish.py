@@ -8,7 +8,7 @@ import anyio.to_thread
 from langgraph.runtime import get_runtime
 from pydantic import BaseModel
 
-from examples.audit.page import Page, markdown
+from examples.audit.page import Page, approvals, markdown
 from examples.audit.report import Report
 from kapelle import Task, agent
 from kapelle.nodes.here import here
@@ -48,7 +48,7 @@ async def publish(task: Task, brief: Brief) -> Published:
         report=await anyio.to_thread.run_sync(write, name, markdown(page)),
         findings=sum(report.counts.values()),
         severe=len(report.severe),
-        approved_by=tuple(event.agent for event in events if event.kind == "approval"),
+        approved_by=tuple(event.agent for event in approvals(events)),
     )
 
 
