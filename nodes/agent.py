@@ -6,6 +6,7 @@ import pickle
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol, overload
 
+import anyio
 import anyio.to_process
 import anyio.to_thread
 from langgraph.graph import StateGraph
@@ -19,6 +20,12 @@ from kapelle.state.task import Brief, Result, Task
 
 Where = Literal["loop", "thread", "process", "graph"]
 """Where an agent works: on the event loop, in a thread, in a worker process, as a nested graph."""
+
+
+_HowBrief = Literal["by name", "second", "not"]
+"""How a function takes its brief."""
+
+_PLACED = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 class Agent(Protocol):
@@ -58,10 +65,10 @@ class FunctionAgent:
     def __init__(self, function: Callable[..., Any], card: AgentCard, *, cpu: bool = False) -> None:
         self.function = function
         self.card = card
-        self._asks_for_brief = _takes_brief(function)
+        self._brief = _brief_of(function)
         self.where: Where = (
             "loop"
-            if inspect.iscoroutinefunction(function)
+            if _is_async(function)
             else "process"
             if cpu and _can_travel(function)
             else "thread"
@@ -80,14 +87,13 @@ class FunctionAgent:
 
     async def act(self, task: Task, brief: Brief) -> object:
         """Call the function: never on the event loop's thread unless it is async."""
-        given = (task, brief) if self._asks_for_brief else (task,)
+        given, named = _given(self._brief, task, brief), _named(self._brief, brief)
         if self.where == "loop":
-            return await self.function(*given)
+            return await self.function(*given, **named)
         if self.where == "process":
-            return await anyio.to_process.run_sync(
-                elsewhere.perform, elsewhere.address(self.function), given, cancellable=True
-            )
-        return await anyio.to_thread.run_sync(self.function, *given, abandon_on_cancel=True)
+            return await _in_process(elsewhere.address(self.function), given, named)
+        work = functools.partial(self.function, *given, **named)
+        return await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
 
 
 @overload
@@ -135,9 +141,9 @@ def agent_of(
 ) -> FunctionAgent:
     """The agent a function makes."""
     if isinstance(skills, str):
-        raise Misbuilt(f"skills of {name or function.__name__} must be a list, like [{skills!r}]")
+        raise Misbuilt(f"skills of {name or _name(function)} must be a list, like [{skills!r}]")
     card = AgentCard(
-        name=name or function.__name__,
+        name=name or _name(function),
         skills=tuple(skills),
         description=description or inspect.getdoc(function) or "",
         output=output,
@@ -183,14 +189,54 @@ def as_agent(
     return GraphAgent(graph, AgentCard(name=name, skills=tuple(skills), description=description))
 
 
-def _takes_brief(function: Callable[..., Any]) -> bool:
-    parameters = inspect.signature(function).parameters.values()
-    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    if not positional:
+def _brief_of(function: Callable[..., Any]) -> _HowBrief:
+    signature = inspect.signature(function)
+    named = signature.parameters.get("brief")
+    placed = [p for p in signature.parameters.values() if p.kind in _PLACED]
+    how: _HowBrief = "not"
+    if named is not None and named.kind is not named.POSITIONAL_ONLY:
+        how = "by name"
+    elif placed[1:] and placed[1].default is inspect.Parameter.empty:
+        how = "second"
+    try:
+        signature.bind(*_given(how, 0, 0), **_named(how, 0))
+    except TypeError as error:
+        name = _name(function)
         raise Misbuilt(
-            f"agent {function.__name__} must take the task: def {function.__name__}(task)"
+            f"agent {name} must take the task, and may take the brief as well, like "
+            f"def {name}(task, brief): {error}"
+        ) from None
+    return how
+
+
+def _given(how: _HowBrief, task: object, brief: object) -> tuple[object, ...]:
+    return (task, brief) if how == "second" else (task,)
+
+
+def _named(how: _HowBrief, brief: object) -> dict[str, object]:
+    return {"brief": brief} if how == "by name" else {}
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return getattr(function, "__name__", type(function).__name__)
+
+
+async def _in_process(
+    place: elsewhere.Address, given: tuple[object, ...], named: dict[str, object]
+) -> object:
+    try:
+        return await anyio.to_process.run_sync(
+            elsewhere.perform, place, given, named, cancellable=True
         )
-    return len([p for p in positional if p.default is p.empty or p.name == "brief"]) > 1
+    except anyio.BrokenWorkerProcess as error:
+        if isinstance(error.__cause__, Misbuilt):
+            raise error.__cause__ from error
+        raise RuntimeError("its worker process died") from error
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    called = getattr(function, "__call__", None)  # noqa: B004  an object with an async __call__
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)
 
 
 def _can_travel(function: Callable[..., Any]) -> bool:

@@ -8,7 +8,7 @@ import asyncio
 import random
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from langgraph.errors import GraphBubbleUp
@@ -36,6 +36,9 @@ Check = Callable[[JsonValue], list[str]]
 
 GRACE = 1.0
 """Seconds a cancelled agent has to let go before it is left behind."""
+
+MESSAGE = 4_000
+"""Characters of a failure's message that are kept."""
 
 _BUGS = (TypeError, AttributeError, NameError, ImportError, NotImplementedError, SyntaxError)
 
@@ -75,7 +78,7 @@ async def call(
         outcome = await turn.take()
         tries.append(outcome.attempt)
         if outcome.result is not None:
-            return _with(outcome.result, tries)
+            return _booked(outcome.result, agent, tries)
         failure = outcome.attempt.failure
         assert failure is not None
         if number >= most or not outcome.again:
@@ -90,11 +93,11 @@ async def call(
         if failure.kind == "invalid":
             feedback = (*feedback, failure.message)
         lot = random.Random(f"{policy.seed}/{here.step}/{task.id}/{number}").random()
-        await here.services.clock.sleep(backoff(policy, number, lot))
+        await here.services.clock.sleep(max(outcome.pause, backoff(policy, number, lot)))
 
 
-def _with(result: Result, tries: list[Attempt]) -> Result:
-    if result.usage != Usage():  # a nested run's own
+def _booked(result: Result, agent: Agent, tries: list[Attempt]) -> Result:
+    if agent.where == "graph":  # it keeps its own books
         return result
     return result.model_copy(update={"attempts": tuple(tries), "usage": total_usage(tries)})
 
@@ -105,6 +108,8 @@ class _Outcome:
     result: Result | None = None
     again: bool = False
     """Whether another try can help."""
+    pause: float = 0.0
+    """Seconds the provider asks to wait before it."""
 
 
 @dataclass(frozen=True)
@@ -120,58 +125,78 @@ class _Turn:
     check: Check | None
 
     async def take(self) -> _Outcome:
-        services = self.here.services
-        async with services.engine.slot(self.agent), self.limit:
-            key = f"{self.here.step}/{self.task.id}/{self.brief.attempt}"
-            wanted = self.agent.estimate(self.task, self.brief)
-            started = services.clock.now()
-            book, budget = self.here.thread, self.policy.budget
-            if not await services.ledger.reserve(book, key, wanted, budget):
-                return self._over(started)
-            usage = wanted
-            try:
-                outcome = await self._try(started)
-                usage = outcome.attempt.usage
-            finally:
-                await services.ledger.settle(book, key, usage)
+        async with self.here.services.engine.slot(self.agent), self.limit:
+            outcome = await self._paid()
         self._tell(outcome.attempt)
         return outcome
 
-    async def _try(self, started: float) -> _Outcome:
+    async def _paid(self) -> _Outcome:
+        ledger, book = self.here.services.ledger, self.here.thread
+        key = f"{self.here.step}/{self.task.id}/{self.brief.attempt}"
+        started = self.here.services.clock.now()
+        try:
+            wanted = self.agent.estimate(self.task, self.brief)
+        except Exception as error:
+            return self._failed(started, Usage(), "raised", self._raised(error), again=False)
+        if not await ledger.reserve(book, key, wanted, self.policy.budget):
+            return self._over(started)
+        usage = wanted
+        try:
+            outcome = await self._try(started, wanted)
+            usage = outcome.attempt.usage
+        finally:
+            await ledger.settle(book, key, usage)
+        return outcome
+
+    async def _try(self, started: float, wanted: Usage) -> _Outcome:
         spent = Usage(calls=0 if self.agent.where == "graph" else 1)
         try:
             raw = await self._act()
             if isinstance(raw, Result):
-                named = {"task": self.task.id, "agent": self.agent.card.name}
-                return _Outcome(self._attempt(started, Usage()), raw.model_copy(update=named))
+                spent = Usage() if self.agent.where == "graph" else _counted(raw.usage)
+                return _Outcome(self._attempt(started, spent), self._taken(raw))
             reply = _reply(raw)
-            spent = reply.usage.model_copy(update={"calls": max(1, reply.usage.calls)})
+            spent = _counted(reply.usage)
             output = self._valid(reply)
         except GraphBubbleUp:
             raise
         except Unusable as error:
-            spent = error.usage.model_copy(update={"calls": max(1, error.usage.calls)})
-            return self._failed(started, spent, "invalid", str(error), again=True)
+            return self._failed(started, _counted(error.usage), "invalid", _said(error), again=True)
         except _Invalid as error:
             return self._failed(
-                started, spent, error.kind, str(error), again=error.kind == "invalid"
+                started, spent, error.kind, _said(error), again=error.kind == "invalid"
             )
-        except TimeoutError:
+        except OutOfTime:
             why = f"{self.agent.card.name} gave no answer within {self.policy.timeout:g} s"
-            return self._failed(started, spent, "timeout", why, again=True)
+            return self._failed(started, wanted, "timeout", why, again=True)  # it may have used all
         except Exception as error:
-            why = f"{self.agent.card.name} raised {type(error).__name__}: {error}"
-            return self._failed(started, spent, "raised", why, again=worth_retrying(error))
+            used = getattr(error, "usage", None)
+            spent = _counted(used) if isinstance(used, Usage) else spent
+            outcome = self._failed(
+                started, spent, "raised", self._raised(error), again=worth_retrying(error)
+            )
+            return replace(outcome, pause=retry_after(error))
         return _Outcome(self._attempt(started, spent), self._result(reply, output))
 
     async def _act(self) -> object:
-        work = self.here.services.engine.perform(self.agent, self.task, self.brief)
+        work = _contained(self.here.services.engine.perform(self.agent, self.task, self.brief))
         if self.agent.where == "graph":  # its own agents have limits; a person may take their time
             return await work
         return await within(self.policy.timeout, work)
 
+    def _taken(self, made: Result) -> Result:
+        """A result as it came from an agent that makes its own, like a nested graph."""
+        stamp = {"task": self.task.id, "agent": self.agent.card.name}
+        if made.status == "waiting" and made.escalation is None:
+            raise _Invalid("it waits for a person and does not say what for")
+        if made.status in ("done", "partial"):
+            reply = Reply(output=made.output, claims=made.claims)
+            return made.model_copy(update={**stamp, "output": self._valid(reply)})
+        return made.model_copy(update=stamp)
+
     def _valid(self, reply: Reply) -> JsonValue:
         output = plain(reply.output, self.policy.max_bytes)
+        plain((reply.claims, reply.escalation), self.policy.max_bytes)
         schema = self.agent.card.output
         if schema is not None and reply.escalation is None:
             output = _conform(output, schema)
@@ -198,10 +223,13 @@ class _Turn:
         why = f"the budget leaves no room for another call of {self.agent.card.name}"
         return self._failed(started, Usage(), "budget", why, again=False)
 
+    def _raised(self, error: Exception) -> str:
+        return f"{self.agent.card.name} raised {type(error).__name__}: {_said(error)}"
+
     def _failed(
         self, started: float, usage: Usage, kind: FailureKind, why: str, *, again: bool
     ) -> _Outcome:
-        failure = Failure(kind=kind, message=why, agent=self.agent.card.name)
+        failure = Failure(kind=kind, message=_legible(why), agent=self.agent.card.name)
         return _Outcome(self._attempt(started, usage, failure), again=again)
 
     def _attempt(self, started: float, usage: Usage, failure: Failure | None = None) -> Attempt:
@@ -244,13 +272,18 @@ class _Invalid(Exception):
         self.kind = kind
 
 
+class OutOfTime(Exception):
+    """The time is up. Not a `TimeoutError`: those are the agent's own."""
+
+
 async def within(seconds: float, work: Coroutine[Any, Any, object]) -> object:
     """Await `work`, at most `seconds`; then cancel it, and leave it behind if it will not stop.
 
     Raises:
-        TimeoutError: when the time is up, even if `work` swallows its cancellation.
+        OutOfTime: when the time is up, even if `work` swallows its cancellation.
     """
     doing = asyncio.ensure_future(work)
+    doing.add_done_callback(lambda late: late.cancelled() or late.exception())
     try:
         await asyncio.wait({doing}, timeout=seconds)
     except asyncio.CancelledError:
@@ -260,8 +293,20 @@ async def within(seconds: float, work: Coroutine[Any, Any, object]) -> object:
         return doing.result()
     doing.cancel()
     await asyncio.wait({doing}, timeout=GRACE)
-    doing.add_done_callback(lambda late: late.cancelled() or late.exception())
-    raise TimeoutError
+    raise OutOfTime
+
+
+async def _contained(work: Coroutine[Any, Any, object]) -> object:
+    """Await what an agent does; what would end more than the agent becomes an ordinary error."""
+    try:
+        return await work
+    except SystemExit as error:
+        raise RuntimeError(f"it called exit({error.code!r})") from error
+    except asyncio.CancelledError as error:
+        doing = asyncio.current_task()
+        if doing is not None and doing.cancelling():
+            raise
+        raise RuntimeError("it was cancelled from within") from error
 
 
 def plain(output: object, most: int) -> JsonValue:
@@ -276,12 +321,38 @@ def plain(output: object, most: int) -> JsonValue:
     return value
 
 
+def retry_after(error: Exception) -> float:
+    """Seconds a provider asks to wait (HTTP's Retry-After), at most a minute; 0 if it does not."""
+    headers = getattr(getattr(error, "response", None), "headers", None) or {}
+    try:
+        return min(60.0, max(0.0, float(headers.get("retry-after", 0))))
+    except ValueError:
+        return 0.0
+
+
 def worth_retrying(error: Exception) -> bool:
     """Whether trying again can help: not for a bug, nor for a request the provider rejects."""
     status = getattr(error, "status_code", None)
     if isinstance(status, int):
         return status in (408, 409, 429) or status >= 500
     return not isinstance(error, _BUGS)
+
+
+def _said(error: Exception) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return "(its message can't be read)"
+
+
+def _legible(why: str) -> str:
+    """What can be stored and read: no lone surrogates, no more than a page."""
+    text = why if len(why) <= MESSAGE else f"{why[:MESSAGE]} … ({len(why)} characters)"
+    return text.encode(errors="replace").decode()
+
+
+def _counted(usage: Usage) -> Usage:
+    return usage.model_copy(update={"calls": max(1, usage.calls)})
 
 
 def _reply(raw: object) -> Reply:

@@ -1,17 +1,24 @@
 """The one door for sync callers: a thread with an event loop, so that it works inside a running loop too."""
 
 import asyncio
+import os
+import sys
 import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from concurrent.futures import Future
 from functools import cache
 from typing import Any, TypeVar
 
+from kapelle.state.errors import Misbuilt
+
 T = TypeVar("T")
 
 
 def wait(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end from sync code; interrupted from the keyboard, it is cancelled."""
+    if "__main__" not in sys.modules:  # a worker process imports the script that sent for it
+        work.close()
+        raise Misbuilt('put what starts a run under `if __name__ == "__main__":`')
     if threading.current_thread().name == _NAME:
         work.close()
         raise RuntimeError(
@@ -51,3 +58,7 @@ def _loop() -> asyncio.AbstractEventLoop:
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, name=_NAME, daemon=True).start()
     return loop
+
+
+if hasattr(os, "register_at_fork"):  # a forked process has the loop, but not its thread
+    os.register_at_fork(after_in_child=_loop.cache_clear)

@@ -5,8 +5,10 @@ Pickle refuses a decorated function, because its name now means the agent made o
 
 import importlib
 import importlib.util
+import inspect
+import pickle
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,15 +23,31 @@ class NoAddress(Exception):
 
 def address(function: Callable[..., Any]) -> Address:
     """Where a function is defined."""
-    file = function.__code__.co_filename
-    if "<" in function.__qualname__ or not Path(file).is_file():
-        raise NoAddress(function.__qualname__)
-    return function.__module__, str(Path(file).resolve()), function.__qualname__
+    plain = inspect.unwrap(function)
+    name = getattr(plain, "__qualname__", "<nameless>")
+    if not inspect.isfunction(plain) or "<" in name:
+        raise NoAddress(name)
+    file = Path(plain.__code__.co_filename)
+    if not file.is_file():
+        raise NoAddress(name)
+    return plain.__module__, str(file.resolve()), name
 
 
-def perform(place: Address, given: tuple[Any, ...]) -> Any:
+def perform(place: Address, given: tuple[Any, ...], named: Mapping[str, Any]) -> Any:
     """Call the function at an address; runs in the worker process."""
-    return _function(place)(*given)
+    try:
+        return _function(place)(*given, **named)
+    except Exception as error:
+        raise _portable(error) from None
+
+
+def _portable(error: Exception) -> Exception:
+    """The error itself, if it can be sent to another process."""
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301  our own
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
 
 
 def _function(place: Address) -> Callable[..., Any]:
@@ -42,21 +60,31 @@ def _function(place: Address) -> Callable[..., Any]:
 
 
 def _module(name: str, file: str) -> ModuleType:
-    known = sys.modules.get(name)
-    if known is not None and getattr(known, "__file__", None) == file:
+    known = sys.modules.get(name) or _imported(name)
+    if known is not None and _file(known) == file:
         return known
-    if name != "__main__":
-        try:
-            return importlib.import_module(name)
-        except ImportError:
-            pass
-    alias = f"kapelle_elsewhere_{abs(hash(file))}"
-    if alias in sys.modules:
-        return sys.modules[alias]
-    spec = importlib.util.spec_from_file_location(alias, file)
+    alias = name if known is None else f"{name}@{file}"
+    return sys.modules.get(alias) or _loaded(alias, file)
+
+
+def _imported(name: str) -> ModuleType | None:
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None
+
+
+def _file(module: ModuleType) -> str | None:
+    file = getattr(module, "__file__", None)
+    return str(Path(file).resolve()) if file else None
+
+
+def _loaded(name: str, file: str) -> ModuleType:
+    """The module in a file, by the name it has in the process that sent for it."""
+    spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         raise ImportError(f"{file} is no Python file")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[alias] = module
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     return module

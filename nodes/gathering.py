@@ -82,7 +82,7 @@ def _edited(
     value: JsonValue, cards: Sequence[AgentCard], policy: Policy, state: Team
 ) -> dict[str, Any]:
     tasks, flaws = read_tasks(value)
-    flaws = flaws or plan_flaws(tasks, cards, policy)
+    flaws = flaws or plan_flaws(tasks, cards, policy, root=state["task"].id)
     if not flaws:
         return {"plan": Plan(tasks=tasks)}
     ask = Escalation(

@@ -10,7 +10,9 @@ from langgraph.runtime import Runtime
 
 from kapelle.nodes.in_memory import in_memory
 from kapelle.nodes.services import Services
+from kapelle.state.context import MasterContext
 from kapelle.state.event import Event, EventKind
+from kapelle.state.task import Task
 
 _defaults: WeakKeyDictionary[asyncio.AbstractEventLoop, Services] = WeakKeyDictionary()
 
@@ -28,6 +30,11 @@ class Here:
     """LangGraph's id of this execution: the same after a crash and on resume."""
     write: Callable[[Any], None]
     """LangGraph's custom stream."""
+
+    async def begin(self, task: Task) -> None:
+        """Set the run's goal; a nested graph works within the goal of the whole."""
+        if not self.place:
+            await self.services.memory.decide(self.thread, MasterContext(goal=task.goal))
 
     def tell(self, kind: EventKind, what: str, *, mark: object = "", **fields: Any) -> None:
         """Journal one event. Told again after a crash or an interrupt, it is the same event;

@@ -1,5 +1,7 @@
 """Judge a draft: accept it, send work back, or turn to a person."""
 
+from collections.abc import Collection
+from functools import partial
 from typing import Any, Protocol
 
 from langgraph.runtime import Runtime
@@ -31,8 +33,14 @@ def judge(critic: Agent, policy: Policy) -> Judge:
         place, task, draft, plan = here(runtime), state["task"], state["draft"], state["plan"]
         if draft is None or plan is None or state["escalation"] is not None:
             return {}  # the run ended, or waits for a person already
-        brief = Brief(results=state["results"] | {task.id: draft})
-        made = await call(critic, task, brief, here=place, policy=policy, check=verdict_flaws)
+        goals = {t.id: t.goal for t in plan.tasks}
+        brief = Brief(
+            results=state["results"] | {task.id: draft},
+            goals=goals,
+            context=await place.services.memory.context(place.thread),
+        )
+        check = partial(verdict_flaws, known=goals)
+        made = await call(critic, task, brief, here=place, policy=policy, check=check)
         verdict = read_verdict(made, draft)
         name = critic.card.name
         place.tell("verdict", verdict.decision, task=task.id, agent=name, why=verdict.reason)
@@ -52,13 +60,13 @@ def judge(critic: Agent, policy: Policy) -> Judge:
     return judge
 
 
-def verdict_flaws(output: JsonValue) -> list[str]:
-    """What keeps an output from being a verdict."""
+def verdict_flaws(output: JsonValue, known: Collection[str]) -> list[str]:
+    """What keeps an output from being a verdict on the subtasks `known`."""
     try:
-        Verdict.model_validate(output)
+        named = Verdict.model_validate(output).redo
     except ValidationError as error:
         return [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5]]
-    return []
+    return [f"there is no subtask {name!r} to do again" for name in named if name not in known]
 
 
 def read_verdict(made: Result, draft: Result) -> Verdict:

@@ -13,7 +13,6 @@ from kapelle.nodes.here import Here, here
 from kapelle.nodes.services import Services, names
 from kapelle.state.approval import Escalation
 from kapelle.state.budget import Usage
-from kapelle.state.context import MasterContext
 from kapelle.state.policy import Policy
 from kapelle.state.task import Brief, Plan, Result, Revision, Task
 from kapelle.state.team import plan_flaws, standings
@@ -59,7 +58,7 @@ def plan(planner: Agent, workers: Sequence[Agent], policy: Policy) -> Planner:
 
     async def plan(state: Asked, runtime: Runtime[Services]) -> dict[str, Any]:
         place, task = here(runtime), state["task"]
-        await place.services.memory.decide(place.thread, MasterContext(goal=task.goal))
+        await place.begin(task)
         fresh: dict[str, Any] = {
             "plan": None,
             "results": Overwrite({}),
@@ -106,9 +105,10 @@ async def _planned(
 ) -> dict[str, Any]:
     def check(output: JsonValue) -> list[str]:
         tasks, flaws = read_tasks(output)
-        return flaws or plan_flaws(tasks, [w.card for w in workers], policy)
+        return flaws or plan_flaws(tasks, [w.card for w in workers], policy, root=task.id)
 
-    brief = brief.model_copy(update={"agents": names(workers)})
+    context = await place.services.memory.context(place.thread)
+    brief = brief.model_copy(update={"agents": names(workers), "context": context})
     made = await call(planner, task, brief, here=place, policy=policy, check=check)
     spent += made.usage
     if made.status == "waiting":

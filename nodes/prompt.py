@@ -1,7 +1,7 @@
 """What a chat model is told: a task and its brief as messages. Pure."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
@@ -32,7 +32,7 @@ def _sections(task: Task, brief: Brief) -> Iterable[str]:
     yield f"# Your task ({task.id})\n{task.goal}"
     if task.inputs:
         yield f"<inputs>{data(task.inputs, MOST_CHARS)}</inputs>"
-    yield from _results(brief.results)
+    yield from _results(brief)
     yield _list("Agents that can work, each with its skills", map(_agent, brief.agents.items()))
     yield _list("Earlier tries were not accepted; do better on this", brief.feedback)
 
@@ -46,15 +46,18 @@ def _context(context: MasterContext, task: Task) -> Iterable[str]:
         yield f"# Decided already\n<decided>{data(decided, MOST_CHARS)}</decided>"
 
 
-def _results(results: Mapping[str, Result]) -> Iterable[str]:
-    if results:
-        room = MOST_CHARS // len(results)
-        yield "# Results of other tasks\n" + "\n".join(_result(r, room) for r in results.values())
+def _results(brief: Brief) -> Iterable[str]:
+    if brief.results:
+        room = MOST_CHARS // len(brief.results)
+        shown = (_result(r, brief.goals.get(r.task), room) for r in brief.results.values())
+        yield "# Results of other tasks\n" + "\n".join(shown)
 
 
-def _result(result: Result, room: int) -> str:
+def _result(result: Result, goal: str | None, room: int) -> str:
     """Labelled with who made it; a failure shows as what it is, never as an answer."""
     facts = {"task": result.task, "agent": result.agent, "status": result.status}
+    if goal is not None:
+        facts["goal"] = goal
     if result.confidence is not None:
         facts["confidence"] = f"{result.confidence:g}"
     labels = " ".join(f"{key}={data(value, 200)}" for key, value in facts.items())

@@ -1,6 +1,7 @@
 """The boxes of a pipeline: a stage that works, and the gate behind it."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from langgraph.runtime import Runtime
@@ -14,7 +15,6 @@ from kapelle.nodes.pattern import Given
 from kapelle.nodes.services import Services
 from kapelle.state.approval import Escalation
 from kapelle.state.budget import Usage
-from kapelle.state.context import MasterContext
 from kapelle.state.line import Line, Pass, after_answer, amended, at_gate, left_line, told
 from kapelle.state.policy import Policy
 from kapelle.state.task import Brief, Result
@@ -41,7 +41,7 @@ class Box(Protocol):
 async def open_line(state: Given, runtime: Runtime[Services]) -> dict[str, Any]:
     """Forget what an earlier task left behind."""
     place = here(runtime)
-    await place.services.memory.decide(place.thread, MasterContext(goal=state["task"].goal))
+    await place.begin(state["task"])
     return {
         "results": Overwrite({}),
         "at": 0,
@@ -126,7 +126,8 @@ async def _judged(
 ) -> tuple[Verdict, Usage]:
     brief = Brief(results=state["results"])
     task = state["task"].model_copy(update={"id": result.task})
-    made = await call(critic, task, brief, here=place, policy=policy, check=verdict_flaws)
+    check = partial(verdict_flaws, known=())
+    made = await call(critic, task, brief, here=place, policy=policy, check=check)
     verdict = read_verdict(made, result)
     name, mark = critic.card.name, result.revision
     place.tell(

@@ -35,6 +35,7 @@ def synthesize(merger: Agent | None, policy: Policy, *, judged: bool) -> Synthes
             return {"result": _nothing(state, plan)}
         found = contradictions(claim for _, r in sorted(good.items()) for claim in r.claims)
         brief = await _brief(place, good, found, state["feedback"])
+        brief = brief.model_copy(update={"goals": {t.id: t.goal for t in plan.tasks}})
         if merger is None:
             made = Result.model_validate(
                 {"task": task.id, "status": "done", "output": leaves(plan, good)}

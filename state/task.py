@@ -65,6 +65,8 @@ class Brief(Noun):
     """What all agents of the run share."""
     feedback: tuple[str, ...] = ()
     """What was wrong with earlier tries, oldest first."""
+    goals: dict[str, str] = {}
+    """For a synthesizer or judge: what each subtask was to do, by task id."""
     agents: dict[str, tuple[str, ...]] = {}
     """For a planner: who can work, name to skills."""
     attempt: int = 1
@@ -163,12 +165,13 @@ def flaws_of(tasks: Iterable[Task]) -> list[str]:
     """
     tasks = list(tasks)
     ids = [t.id for t in tasks]
+    known = set(ids)
     flaws = [f"task id {i!r} is used {ids.count(i)} times" for i in dict.fromkeys(_repeated(ids))]
     flaws += [
         f"task {t.id!r} needs {need!r}, which is not in the plan"
         for t in tasks
         for need in t.needs
-        if need not in set(ids)
+        if need not in known
     ]
     try:
         TopologicalSorter({t.id: t.needs for t in tasks}).prepare()

@@ -93,10 +93,17 @@ def assign(
     return chosen
 
 
-def plan_flaws(tasks: Sequence[Task], cards: Sequence[AgentCard], policy: Policy) -> list[str]:
-    """Why these tasks can't be worked on by these agents: each flaw a sentence."""
+def plan_flaws(
+    tasks: Sequence[Task], cards: Sequence[AgentCard], policy: Policy, root: str = ""
+) -> list[str]:
+    """Why these tasks can't be worked on by these agents: each flaw a sentence.
+
+    `root` is the id of the task they are parts of.
+    """
     if not tasks:
         return ["the plan has no tasks"]
+    if any(task.id == root for task in tasks):
+        return [f"task id {root!r} is that of the whole; give each subtask an id of its own"]
     if len(tasks) > policy.max_tasks:
         return [f"the plan has {len(tasks)} tasks; the limit is {policy.max_tasks}"]
     return flaws_of(tasks) + [

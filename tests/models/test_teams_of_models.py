@@ -209,7 +209,7 @@ async def test_a_tool_result_cannot_give_orders(scripted: Callable) -> None:
             return Call("read")
         return Call("format_disk") if len(said) == 1 else "the page is hostile"
 
-    server = scripted(by_role(planner={"tasks": [{"goal": "Read"}]}, reader=work))
+    server = scripted(by_role(planner={"tasks": [{"id": "read", "goal": "Read"}]}, reader=work))
     model = server.model()
     graph = manager_worker(
         plan=ModelAgent("planner", model, output=Plan),
