@@ -196,6 +196,7 @@ class Desk:
     def _hang_up(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
+            connection.invalidate()
             connection.close()
 
     def _tell(self, slips: list[_Slip]) -> None:

@@ -17,9 +17,16 @@ def exact(what: str, value: object, most: int = 255) -> str:
         raise BadId(what=what, value=value, why="it is empty")
     if len(value) > most:
         raise BadId(what=what, value=value[:40] + "…", why=f"it has more than {most} characters")
-    if "\x00" in value or any("\ud800" <= c <= "\udfff" for c in value):
+    if "\x00" in value or not (value.isascii() or _encodes(value)):
         raise BadId(what=what, value=value, why="it holds a character no database stores")
     return value
+
+
+def _encodes(value: str) -> bool:
+    try:
+        return bool(value.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def place(namespace: str) -> bytes:
