@@ -231,7 +231,7 @@ async def _in_process(
     except anyio.BrokenWorkerProcess as error:
         if isinstance(error.__cause__, Misbuilt):
             raise error.__cause__ from error
-        raise RuntimeError("its worker process died") from error
+        raise RuntimeError(f"its worker process died: {error.__cause__ or error}") from error
 
 
 def _is_async(function: Callable[..., Any]) -> bool:
