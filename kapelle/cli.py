@@ -1,0 +1,443 @@
+"""The command line: start runs, see how they stand, answer what they ask, go on with them."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn, TextIO, TypeVar
+from uuid import uuid4
+
+import click
+from pydantic import JsonValue, ValidationError
+
+from kapelle import drawing, showing, story, targets
+from kapelle.checkpoints.database import Database
+from kapelle.checkpoints.runbook import RunRow
+from kapelle.driving import Stopped, answering, drive, resuming
+from kapelle.nodes.door import wait
+from kapelle.runs import Listener, Run, Runs
+from kapelle.state.approval import Approval, Ask
+from kapelle.state.errors import AlreadyAnswered, EmptyTask, KapelleError, Refused, UnknownThread
+from kapelle.state.task import Task
+from kapelle.terminal import Terminal, user, value_of
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+DATABASE = "kapelle.db"
+"""Where everything is kept if nobody says otherwise."""
+BAD = ("failed", "refused")
+"""Ends of a run for which the exit code is 1."""
+
+
+class OneDoor(click.Group):
+    """Commands with one door for what goes wrong: one line on stderr, exit code 2."""
+
+    def main(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Run a command and exit."""
+        sys.exit(self.call(*args, **kwargs))
+
+    def call(self, *args: Any, **kwargs: Any) -> int:
+        """Run a command; its exit code."""
+        try:
+            return int(super().main(*args, **{**kwargs, "standalone_mode": False}) or 0)
+        except click.ClickException as error:
+            return _fail(_usage(error))
+        except KapelleError as error:
+            return _fail(_said(error))
+        except ValidationError as error:
+            return _fail("; ".join(f"{_path(e['loc'])}: {e['msg']}" for e in error.errors()))
+        except Stopped as stopped:
+            return _fail(f"stopped; `{stopped}` goes on", code=130)
+        except (KeyboardInterrupt, click.Abort):
+            return _fail("stopped", code=130)
+
+
+def main() -> NoReturn:
+    """What `kapelle` runs."""
+    cli.main()
+
+
+# ── what many commands take ───────────────────────────────────────────────────────────────────
+
+here = click.make_pass_decorator(Terminal, ensure=True)
+"""Gives a command the terminal it is used in."""
+
+
+def _db(context: click.Context, parameter: click.Parameter, value: str) -> None:
+    terminal = context.ensure_object(Terminal)
+    terminal.db = value
+    terminal.named = value != (os.environ.get("KAPELLE_DB") or DATABASE)
+
+
+def _json(context: click.Context, parameter: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click's
+    context.ensure_object(Terminal).json = value
+
+
+def _setting(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        context.ensure_object(Terminal).settings[parameter.name or ""] = value
+
+
+def _settings(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> None:
+    context.ensure_object(Terminal).settings.update(_pairs(context, parameter, value))
+
+
+def _pairs(
+    context: click.Context, parameter: click.Parameter, value: tuple[str, ...]
+) -> dict[str, JsonValue]:
+    pairs: dict[str, JsonValue] = {}
+    for text in value:
+        key, equals, given = text.partition("=")
+        if not equals or not key:
+            raise click.BadParameter(f"{text!r} is not KEY=VALUE.", context, parameter)
+        pairs[key] = value_of(given)
+    return pairs
+
+
+def on_database(command: Command) -> Command:
+    """Give a command `--db` and `--json`."""
+    command = click.option(
+        "--json", is_flag=True, expose_value=False, callback=_json, help="Print one JSON document."
+    )(command)
+    return click.option(
+        "--db",
+        envvar="KAPELLE_DB",
+        default=DATABASE,
+        metavar="PATH_OR_URL",
+        show_default=True,
+        show_envvar=True,
+        expose_value=False,
+        callback=_db,
+        help="Where everything is kept.",
+    )(command)
+
+
+def made_with(command: Command) -> Command:
+    """Give a command what a graph can be made with: `--model`, `--docs`, `--config`."""
+    folder = click.Path(exists=True, file_okay=False, resolve_path=True)
+    given: dict[str, Any] = {"expose_value": False, "callback": _setting}
+    for option in (
+        click.option(
+            "--config",
+            multiple=True,
+            metavar="KEY=VALUE",
+            expose_value=False,
+            callback=_settings,
+            help="What else the graph is made with; VALUE is JSON or text.",
+        ),
+        click.option("--docs", metavar="DIR", type=folder, help="A folder of documents.", **given),
+        click.option("--model", metavar="PROVIDER:NAME", help="Like openai:NAME.", **given),
+    ):
+        command = option(command)
+    return command
+
+
+def as_someone(command: Command) -> Command:
+    """Give a command `--by`."""
+    return click.option("--by", default=user, metavar="NAME", help="Who answers.  [default: you]")(
+        command
+    )
+
+
+# ── the commands ──────────────────────────────────────────────────────────────────────────────
+
+
+@click.group(
+    name="kapelle",
+    cls=OneDoor,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option("--verbose", "-v", is_flag=True, help="Say on stderr what goes on inside.")
+@click.version_option(package_name="kapelle")
+@click.pass_context
+def cli(context: click.Context, *, verbose: bool) -> None:
+    """Conduct many agents toward one goal."""
+    if verbose:
+        logging.basicConfig(level=logging.DEBUG)
+    else:
+        logging.getLogger("kapelle").addHandler(logging.NullHandler())
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+@cli.command()
+@click.argument("target")
+@click.option("--task", "-t", default="", metavar="TEXT", help="What is to be done.")
+@click.option(
+    "--input",
+    "-i",
+    "inputs",
+    multiple=True,
+    callback=_pairs,
+    metavar="KEY=VALUE",
+    help="What the work needs to know; VALUE is JSON or text.",
+)
+@click.option("--thread", metavar="NAME", help="What the run is called.  [default: a new name]")
+@made_with
+@on_database
+@here
+def run(
+    terminal: Terminal, target: str, task: str, inputs: dict[str, JsonValue], thread: str | None
+) -> int:
+    """Start a run of TARGET, until it ends or waits for a person.
+
+    TARGET is a name in langgraph.json or path.py:NAME.
+    """
+    if not task.strip():
+        raise EmptyTask
+    name, graph, spec = targets.load(target, terminal.settings)
+    work, called = Task(goal=task, inputs=inputs), thread or f"{name}-{uuid4().hex[:8]}"
+    with _open(terminal, create=True) as db:
+        runs = Runs(db, {name: graph})
+
+        async def start(listen: Listener) -> Run:
+            return await runs.start(name, work, thread=called, target=spec, listen=listen)
+
+        terminal.note(f"run {called}")
+        return _left(terminal, drive(terminal, runs, called, start, by=user()))
+
+
+@cli.command()
+@click.argument("thread")
+@on_database
+@here
+def resume(terminal: Terminal, thread: str) -> int:
+    """Go on with the run THREAD where it was stopped or killed."""
+    with _open(terminal) as db:
+        row = wait(db.runs.get(thread))
+        if not row.target and row.status in ("running", "waiting"):
+            raise Refused(f"run {thread} was started from Python; there, runs.resume({thread!r})")
+        runs = _runs(db, row)
+        step = resuming(terminal, runs, thread)
+        return _left(terminal, drive(terminal, runs, thread, step, by=user()))
+
+
+@cli.command()
+@click.option("--limit", "-n", default=30, show_default=True, help="The newest so many.")
+@on_database
+@here
+def runs(terminal: Terminal, limit: int) -> None:
+    """List the runs, the newest first."""
+    with _open(terminal) as db:
+        rows = wait(db.runs.list(limit))
+    if terminal.json:
+        terminal.give([_row(row) for row in rows])
+    else:
+        terminal.show(showing.shown_runs(rows))
+
+
+@cli.command()
+@click.argument("thread")
+@click.option("--events", is_flag=True, help="All that happened, not the decisions alone.")
+@on_database
+@here
+def show(terminal: Terminal, thread: str, *, events: bool) -> None:
+    """Tell of the run THREAD who did what, why, and at what cost."""
+    with _open(terminal) as db:
+        row = wait(db.runs.get(thread))
+        now = wait(Runs(db, {}).read(thread))
+        happened = story.present(row, wait(db.journal.read(thread)))
+    if terminal.json:
+        told = happened if events else story.decisions(happened)
+        agents = [share.document() for share in story.shares(happened)]
+        terminal.give({**_row(row), **_document(now), "agents": agents, "events": told})
+    else:
+        terminal.show(*story.shown_story(row, now, happened, everything=events))
+
+
+@cli.command()
+@click.argument("ask", required=False)
+@on_database
+@here
+def inbox(terminal: Terminal, ask: str | None) -> None:
+    """List what runs ask people; ASK alone is shown in full."""
+    with _open(terminal) as db:
+        asks = [wait(db.inbox.get(ask))] if ask else wait(db.inbox.pending())
+    if terminal.json:
+        terminal.give(asks)
+    elif ask:
+        terminal.show(showing.shown_ask(asks[0], most=sys.maxsize))
+    else:
+        terminal.show(showing.shown_inbox(asks))
+
+
+@cli.command()
+@click.argument("ask")
+@as_someone
+@on_database
+@here
+def approve(terminal: Terminal, ask: str, by: str) -> int:
+    """Accept what ASK shows."""
+    return _answer(terminal, ask, Approval(decision="approve", by=by))
+
+
+@cli.command()
+@click.argument("ask")
+@click.argument("value", required=False)
+@click.option("--file", type=click.File(encoding="utf-8"), help="Read VALUE from here; - is stdin.")
+@as_someone
+@on_database
+@here
+def edit(terminal: Terminal, ask: str, value: str | None, file: TextIO | None, by: str) -> int:
+    """Put VALUE, JSON or text, in place of what ASK shows."""
+    if (value is None) == (file is None):
+        raise click.UsageError("Give either VALUE or --file.")
+    text = file.read() if file else value
+    return _answer(terminal, ask, Approval(decision="edit", by=by, value=value_of(text or "")))
+
+
+@cli.command()
+@click.argument("ask")
+@click.option("--reason", default="", metavar="TEXT", help="Why.")
+@as_someone
+@on_database
+@here
+def reject(terminal: Terminal, ask: str, reason: str, by: str) -> int:
+    """Refuse what ASK shows."""
+    return _answer(terminal, ask, Approval(decision="reject", by=by, reason=reason))
+
+
+@cli.command()
+@click.argument("ask")
+@click.argument("text")
+@as_someone
+@on_database
+@here
+def respond(terminal: Terminal, ask: str, text: str, by: str) -> int:
+    """Say TEXT to who made ASK, and have it done again."""
+    return _answer(terminal, ask, Approval(decision="respond", by=by, value=text))
+
+
+@cli.command()
+@click.argument("target")
+@click.option("--svg", type=click.File("w", encoding="utf-8"), help="Draw it; - is stdout.")
+@click.option("--nested", is_flag=True, help="The graphs inside as well.")
+@made_with
+@on_database
+@here
+def graph(terminal: Terminal, target: str, svg: TextIO | None, *, nested: bool) -> None:
+    """Draw TARGET: as Mermaid text, or as SVG."""
+    name, found, _ = targets.load(target, terminal.settings)
+    app = drawing.compiled(found)
+    if svg is not None:
+        svg.write(drawing.svg(app, nested=nested))
+    elif terminal.json:
+        terminal.give({"name": name, **drawing.document(app, nested=nested)})
+    else:
+        click.echo(app.get_graph(xray=nested).draw_mermaid(), nl=False)
+
+
+# ── what commands share ───────────────────────────────────────────────────────────────────────
+
+
+@contextmanager
+def _open(terminal: Terminal, *, create: bool = False) -> Iterator[Database]:
+    with Database(terminal.db, create=create) as db:
+        yield db
+
+
+def _runs(db: Database, row: RunRow) -> Runs:
+    return Runs(db, {row.graph: targets.again(row.target)} if row.target else {})
+
+
+def _answer(terminal: Terminal, ask: str, approval: Approval) -> int:
+    with _open(terminal) as db:
+        asked = wait(db.inbox.get(ask))
+        row = _row_of(db, asked.thread)
+        if asked.answer is not None or row is None or not row.target:
+            return _claimed(terminal, db, ask, approval)
+        runs = _runs(db, row)
+        step = answering(terminal, runs, ask, approval)
+        return _left(terminal, drive(terminal, runs, row.thread, step, by=approval.by))
+
+
+def _row_of(db: Database, thread: str) -> RunRow | None:
+    try:
+        return wait(db.runs.get(thread))
+    except UnknownThread:
+        return None
+
+
+def _claimed(terminal: Terminal, db: Database, ask: str, approval: Approval) -> int:
+    """Record an answer to a run that only the process that started it can go on with."""
+    claimed = wait(db.inbox.claim(ask, approval))
+    if terminal.json:
+        terminal.give(claimed)
+    else:
+        terminal.say(f"{approval.decision} is recorded for ask {claimed.id}.")
+        terminal.say(f"The run was started from Python; there, runs.resume({claimed.thread!r})")
+    return 0
+
+
+def _left(terminal: Terminal, run: Run) -> int:
+    """Show how a run stands after it was driven; the exit code."""
+    if terminal.json:
+        terminal.give(_document(run))
+    else:
+        terminal.show(showing.shown_run(run))
+        for each in run.asks:
+            _left_open(terminal, each.ask)
+        if run.status == "running":
+            terminal.say("Another process goes on with it.", style="dim")
+        terminal.say(terminal.command("show", run.thread), style="dim")
+    return 1 if run.status in BAD else 0
+
+
+def _left_open(terminal: Terminal, ask: Ask) -> None:
+    """An ask that nobody here answered, and the exact command that does."""
+    if not terminal.interactive:
+        hint = f"; `{terminal.command('inbox', ask.id)}` shows them"
+        terminal.show("", showing.shown_ask(ask, hint=hint))
+    for offer in ask.offers:
+        words = {"edit": ("VALUE",), "respond": ("TEXT",)}.get(offer, ())
+        terminal.say("  " + " ".join([terminal.command(offer, ask.id), *words]))
+
+
+def _document(run: Run) -> dict[str, Any]:
+    return {
+        "thread": run.thread,
+        "graph": run.graph,
+        "status": run.status,
+        "task": run.task,
+        "result": run.result,
+        "asks": [each.ask for each in run.asks],
+    }
+
+
+def _row(row: RunRow) -> dict[str, Any]:
+    return {
+        "thread": row.thread,
+        "graph": row.graph,
+        "status": row.status,
+        "task": row.task,
+        "created_at": row.created_at,
+        "updated_at": row.updated_at,
+        "finished_at": row.finished_at,
+        "holder": row.holder,
+        "lease_until": row.lease_until,
+    }
+
+
+def _said(error: KapelleError) -> str:
+    if isinstance(error, AlreadyAnswered):
+        return (AlreadyAnswered.__doc__ or "").format_map(
+            error.fields | {"at": showing.when(error.at)}
+        )
+    return str(error)
+
+
+def _usage(error: click.ClickException) -> str:
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    hint = f" See `{context.command_path} --help`." if context else ""
+    return f"{error.format_message()}{hint}"
+
+
+def _path(where: tuple[int | str, ...]) -> str:
+    return ".".join(map(str, where)) or "the whole"
+
+
+def _fail(line: str, code: int = 2) -> int:
+    click.echo(f"kapelle: {' '.join(showing.clean(line).split())}", err=True)
+    return code
