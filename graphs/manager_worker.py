@@ -24,7 +24,7 @@ from kapelle.nodes.agent import Agent
 from kapelle.nodes.gathering import gather
 from kapelle.nodes.gating import Asked, gate
 from kapelle.nodes.judging import judge as judging
-from kapelle.nodes.pattern import Finished, Given, Pattern, by_name
+from kapelle.nodes.pattern import Finished, Given, Pattern, by_name, must_be_agent
 from kapelle.nodes.performing import Work, worker
 from kapelle.nodes.planning import plan as planning
 from kapelle.nodes.planning import replan as replanning
@@ -58,10 +58,13 @@ def manager_worker(
         An uncompiled LangGraph graph: `{"task": Task}` in, `{"result": Result}` out.
 
     Raises:
-        Misbuilt: when a worker is no agent or its name can't be a node's.
+        Misbuilt: when one of them is no agent, or a worker's name can't be a node's.
     """
     limits = policy or Policy()
     team = by_name(workers, reserved=_CONTROL)
+    for role in (plan, synthesize, judge):
+        if role is not None:
+            must_be_agent(role)
     graph = Pattern(Team, context_schema=Services, input_schema=Given, output_schema=Finished)
 
     graph.add_node("plan", planning(plan, workers, limits))

@@ -19,7 +19,7 @@ from langgraph.types import Send
 from kapelle.nodes.agent import Agent
 from kapelle.nodes.gating import Asked
 from kapelle.nodes.gating import gate as person
-from kapelle.nodes.pattern import Finished, Given, Pattern, by_name
+from kapelle.nodes.pattern import Finished, Given, Pattern, by_name, must_be_agent
 from kapelle.nodes.services import Services
 from kapelle.nodes.staging import open_line, stage, stage_gate
 from kapelle.state.errors import Misbuilt
@@ -48,7 +48,8 @@ def pipeline(
         An uncompiled LangGraph graph: `{"task": Task}` in, `{"result": Result}` out.
 
     Raises:
-        Misbuilt: when a stage is no agent, its name can't be a node's, or a gate has no stage.
+        Misbuilt: when a stage or gate is no agent, a stage's name can't be a node's, or a gate
+            has no stage.
     """
     limits = policy or Policy()
     line = by_name(stages, reserved=_CONTROL)
@@ -86,7 +87,7 @@ def _judges(
     if gates is None:
         return {}
     if not isinstance(gates, Mapping):
-        return dict.fromkeys(line, gates)
+        return dict.fromkeys(line, must_be_agent(gates))
     if unknown := set(gates) - set(line):
         raise Misbuilt(f"gates for {sorted(unknown)}, but the stages are {list(line)}")
-    return gates
+    return {name: must_be_agent(gate) for name, gate in gates.items()}

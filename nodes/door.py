@@ -2,13 +2,13 @@
 
 import asyncio
 import os
-import sys
 import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from concurrent.futures import Future
 from functools import cache
 from typing import Any, TypeVar
 
+from kapelle.nodes import elsewhere
 from kapelle.state.errors import Misbuilt
 
 T = TypeVar("T")
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 def wait(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end from sync code; interrupted from the keyboard, it is cancelled."""
-    if "__main__" not in sys.modules:  # a worker process imports the script that sent for it
+    if elsewhere.importing():
         work.close()
         raise Misbuilt('put what starts a run under `if __name__ == "__main__":`')
     if threading.current_thread().name == _NAME:

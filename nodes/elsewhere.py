@@ -8,7 +8,8 @@ import importlib.util
 import inspect
 import pickle
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -50,6 +51,11 @@ def _portable(error: Exception) -> Exception:
     return error
 
 
+def importing() -> bool:
+    """Whether a worker process is just importing what it was sent for: no time to start a run."""
+    return _loading or "__main__" not in sys.modules
+
+
 def _function(place: Address) -> Callable[..., Any]:
     module, file, name = place
     found: Any = _module(module, file)
@@ -69,7 +75,8 @@ def _module(name: str, file: str) -> ModuleType:
 
 def _imported(name: str) -> ModuleType | None:
     try:
-        return importlib.import_module(name)
+        with _no_runs():
+            return importlib.import_module(name)
     except ImportError:
         return None
 
@@ -86,5 +93,19 @@ def _loaded(name: str, file: str) -> ModuleType:
         raise ImportError(f"{file} is no Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    with _no_runs():
+        spec.loader.exec_module(module)
     return module
+
+
+_loading = False
+
+
+@contextmanager
+def _no_runs() -> Iterator[None]:
+    global _loading  # noqa: PLW0603  of this process, like the modules it loads
+    _loading = True
+    try:
+        yield
+    finally:
+        _loading = False

@@ -1,6 +1,7 @@
 """The ports, in memory: what serves without a database, in notebooks and in tests."""
 
 import asyncio
+import itertools
 import os
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -24,12 +25,13 @@ class MemoryJournal:
     def __init__(self, most: int = 100_000) -> None:
         self._most = most
         self._events: dict[str, dict[str, Event]] = {}
+        self._nameless = itertools.count()
 
     def record(self, events: Sequence[Event]) -> None:
         """Keep events; one with a known key is the same event."""
         for event in events:
             kept = self._events.setdefault(event.thread, {})
-            kept.setdefault(event.key or f"#{len(kept)}", event)
+            kept.setdefault(event.key or f"#{next(self._nameless)}", event)
             if len(kept) > self._most:
                 del kept[next(iter(kept))]
 

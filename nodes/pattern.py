@@ -52,6 +52,17 @@ class Pattern(StateGraph[Any, Any, Any, Any]):
         return compiled
 
 
+def must_be_agent(given: Agent) -> Agent:
+    """What was given, if it is an agent.
+
+    Raises:
+        Misbuilt: when it is none.
+    """
+    if getattr(getattr(given, "card", None), "name", None) is None:
+        raise Misbuilt(f"{given!r} is no agent; make it one with @agent or as_agent(graph, name=…)")
+    return given
+
+
 def by_name(agents: Iterable[Agent], reserved: Iterable[str]) -> Mapping[str, Agent]:
     """Agents by the names their nodes will have.
 
@@ -60,11 +71,7 @@ def by_name(agents: Iterable[Agent], reserved: Iterable[str]) -> Mapping[str, Ag
     """
     named: dict[str, Agent] = {}
     for agent in agents:
-        name = getattr(getattr(agent, "card", None), "name", None)
-        if name is None:
-            raise Misbuilt(
-                f"{agent!r} is no agent; make it one with @agent or as_agent(graph, name=…)"
-            )
+        name = must_be_agent(agent).card.name
         if name in named:
             raise Misbuilt(f"two agents are called {name!r}; a name belongs to one")
         if name in set(reserved) or name.startswith("__") or "|" in name or ":" in name:

@@ -1,0 +1,109 @@
+"""Sync callers come in by one door, inside a running loop as well."""
+
+import asyncio
+import multiprocessing
+import os
+import threading
+from collections.abc import AsyncIterator
+
+import pytest
+
+from kapelle.nodes import door
+
+
+async def double(n: int) -> int:
+    await asyncio.sleep(0)
+    return 2 * n
+
+
+async def upto(n: int, closed: list[str]) -> AsyncIterator[int]:
+    try:
+        for i in range(n):
+            await asyncio.sleep(0)
+            yield i
+    finally:
+        closed.append("closed")
+
+
+def test_sync_code_can_wait() -> None:
+    assert door.wait(double(2)) == 4
+
+
+def test_sync_code_inside_a_running_loop_can_wait() -> None:
+    async def cell() -> int:
+        return door.wait(double(3))
+
+    assert asyncio.run(cell()) == 6
+
+
+def test_an_error_comes_through() -> None:
+    async def fails() -> None:
+        raise KeyError("gone")
+
+    with pytest.raises(KeyError, match="gone"):
+        door.wait(fails())
+
+
+def test_a_call_from_within_the_door_s_own_loop_is_refused_instead_of_waiting_for_itself() -> None:
+    async def inside() -> int:
+        return door.wait(double(1))
+
+    with pytest.raises(RuntimeError, match="would wait for itself; await it"):
+        door.wait(inside())
+
+
+def test_many_threads_share_the_loop() -> None:
+    found: list[int] = []
+    threads = [
+        threading.Thread(target=lambda n=n: found.append(door.wait(double(n)))) for n in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(found) == [0, 2, 4, 6, 8, 10, 12, 14]
+
+
+def test_an_async_iterator_can_be_iterated() -> None:
+    closed: list[str] = []
+    assert list(door.each(upto(3, closed))) == [0, 1, 2]
+    assert closed == ["closed"]
+
+
+def test_an_iterator_left_early_is_closed() -> None:
+    closed: list[str] = []
+    items = door.each(upto(3, closed))
+    assert next(items) == 0
+    items.close()  # type: ignore[attr-defined]
+    assert closed == ["closed"]
+
+
+def test_an_iterator_can_be_iterated_inside_a_running_loop() -> None:
+    async def cell() -> list[int]:
+        return list(door.each(upto(2, [])))
+
+    assert asyncio.run(cell()) == [0, 1]
+
+
+def test_an_iterator_that_is_empty_ends() -> None:
+    assert list(door.each(upto(0, []))) == []
+
+
+def _in_child(answers: "multiprocessing.Queue[int]") -> None:
+    answers.put(door.wait(double(21)))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_a_forked_process_has_a_door_of_its_own() -> None:
+    door.wait(double(1))
+    forking = multiprocessing.get_context("fork")
+    answers: multiprocessing.Queue[int] = forking.Queue()
+    child = forking.Process(target=_in_child, args=(answers,))
+    child.start()
+    try:
+        assert answers.get(timeout=20) == 42
+    finally:
+        child.kill()
+        child.join()
+        child.close()
