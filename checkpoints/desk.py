@@ -22,7 +22,7 @@ from typing import Any, Generic, TypeVar
 from sqlalchemy import Connection
 
 from kapelle.checkpoints.door import door
-from kapelle.checkpoints.statements import Row, Statement
+from kapelle.checkpoints.statements import Row, Statement, Unmet
 from kapelle.state.errors import DatabaseFailed, Refused
 
 T = TypeVar("T")
@@ -39,6 +39,8 @@ class Order(Generic[T]):
     """Statements with their rows; orders of one batch share them, kept in the order given here."""
     work: Callable[[Connection], T] | None = None
     """What can't be said by rows. If it raises `Refused` it must not have written anything."""
+    otherwise: "Callable[[Statement], Order[T]] | None" = None
+    """What to do instead where a statement's condition does not hold; it may raise."""
 
 
 @dataclass(slots=True)
@@ -181,12 +183,25 @@ class Desk:
                 connection = self._connected()
                 with connection.begin():
                     _write(connection, slips)
+        except Unmet as unmet:
+            return len(slips) == 1 and self._otherwise(slips[0], unmet)
         except BaseException as error:  # noqa: BLE001  # whoever waits is told
             self._hang_up()
             for slip in slips:
                 slip.error = error
             return False
         return True
+
+    def _otherwise(self, slip: _Slip, unmet: Unmet) -> bool:
+        slip.error = unmet
+        if slip.order.otherwise is None:
+            return False
+        try:
+            slip.order = slip.order.otherwise(unmet.statement)
+        except Refused as refusal:
+            slip.error = refusal
+            return False
+        return self._try([slip])
 
     def _connected(self) -> Connection:
         if self._connection is None:

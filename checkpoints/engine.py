@@ -46,11 +46,22 @@ def connect(url: URL, *, create: bool) -> Engine:
     return _mariadb(url) if url.get_backend_name() == "mysql" else _server(url)
 
 
+def _unbounded(connection: Any, _record: Any) -> None:
+    """What grew in a thousand steps is put together of a thousand rows."""
+    server = connection.get_server_info()
+    limit = "max_recursive_iterations" if "MariaDB" in server else "cte_max_recursion_depth"
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET SESSION {limit} = 4294967295")
+
+
 def _server(url: URL) -> Engine:
     """Reading sees one moment, however many statements it takes."""
-    return create_engine(
+    engine = create_engine(
         url, pool_pre_ping=True, pool_size=5, max_overflow=20, isolation_level="REPEATABLE READ"
     )
+    if url.get_backend_name() in ("mysql", "mariadb"):
+        event.listen(engine, "connect", _unbounded)
+    return engine
 
 
 def _mariadb(url: URL) -> Engine:

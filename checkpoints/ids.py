@@ -42,3 +42,10 @@ def raw(text: str) -> bytes:
 def text(data: bytes) -> str:
     """What `raw` was given."""
     return bytes(data).decode("utf-8", "surrogatepass")
+
+
+def version(value: str | float) -> str:
+    """A channel's version as text; `1` and `"1"` are two."""
+    if isinstance(value, str):
+        return exact("version", value, 63)
+    return f"{type(value).__name__[0]}:{value}"

@@ -1,6 +1,7 @@
 """How checkpoints are found and put together again: a few queries a page, never one a row."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import operator
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,19 +13,23 @@ from langgraph.checkpoint.base import (
     writes_sort_key,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, func, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, func, or_, select
 
-from kapelle.checkpoints.ids import exact, place, text
+from kapelle.checkpoints.growth import Growth
+from kapelle.checkpoints.ids import exact, place, text, version
 from kapelle.checkpoints.marks import mark
 from kapelle.checkpoints.tables import blobs, checkpoints, marks, writes
-from kapelle.checkpoints.values import chunks, fetch, typed
+from kapelle.checkpoints.values import Value, chunks, stored, with_payloads
 from kapelle.state.errors import BadId, Unreadable
 
 PAGE = 50
 """Checkpoints that are read at once."""
 
-Spot = tuple[str, bytes]
-"""A thread and the key of a namespace."""
+Version = tuple[str, bytes, str, str]
+"""A channel's version: thread, key of the namespace, channel, version."""
+
+NAMES = ("thread", "place", "channel", "version")
+"""The columns of a `Version`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,9 @@ class View:
             raise Unreadable(thread=thread, why=why) from error
 
 
-def one(view: View, config: RunnableConfig, connection: Connection) -> CheckpointTuple | None:
+def one(
+    view: View, growth: Growth, config: RunnableConfig, connection: Connection
+) -> CheckpointTuple | None:
     """A checkpoint by its id, or the last one of its thread and namespace."""
     configurable = config["configurable"]
     where = [
@@ -54,7 +61,7 @@ def one(view: View, config: RunnableConfig, connection: Connection) -> Checkpoin
     if wanted := configurable.get("checkpoint_id"):
         where.append(checkpoints.c.id == exact("checkpoint id", wanted, 128))
     query = select(checkpoints).where(*where).order_by(checkpoints.c.seq.desc()).limit(1)
-    found = tuples(view, connection, connection.execute(query).mappings().all())
+    found = tuples(view, connection, connection.execute(query).mappings().all(), growth)
     return found[0] if found else None
 
 
@@ -121,24 +128,24 @@ class Pages:
         return (checkpoints.c.seq < seq) | unknown
 
 
-def tuples(view: View, connection: Connection, rows: Sequence[RowMapping]) -> list[CheckpointTuple]:
+def tuples(
+    view: View, connection: Connection, rows: Sequence[RowMapping], growth: Growth | None = None
+) -> list[CheckpointTuple]:
     """Rows of `checkpoints` with their channel values and pending writes."""
     if not rows:
         return []
     bare = [view.load(row["thread"], (row["type"], bytes(row["body"]))) for row in rows]
-    values = _values(view, connection, rows, bare)
+    spoken = [list(_spoken(row, of)) for row, of in zip(rows, bare, strict=True)]
+    values = _values(connection, view.tenant, {version for some in spoken for version in some})
     written = _written(view, connection, rows)
+    if growth is not None:
+        for key, value in values.items():
+            growth.hold(key[:3], key[3], value)
+    loaded = {key: view.load(key[0], value.whole) for key, value in values.items()}
     return [
-        _tuple(view, row, checkpoint, values, written[row["seq"]])
-        for row, checkpoint in zip(rows, bare, strict=True)
+        _tuple(view, row, of, {v[2]: loaded[v] for v in some if v in loaded}, written[row["seq"]])
+        for row, of, some in zip(rows, bare, spoken, strict=True)
     ]
-
-
-def version(value: str | float) -> str:
-    """A channel's version as text; `1` and `"1"` are two."""
-    if isinstance(value, str):
-        return exact("version", value, 63)
-    return f"{type(value).__name__[0]}:{value}"
 
 
 def config(thread: str, namespace: str, checkpoint: str) -> RunnableConfig:
@@ -156,16 +163,11 @@ def _tuple(
     view: View,
     row: RowMapping,
     bare: Checkpoint,
-    values: Mapping[tuple[Spot, str, str], Any],
+    values: dict[str, Any],
     written: list[PendingWrite],
 ) -> CheckpointTuple:
     thread, namespace = row["thread"], text(row["namespace"])
-    spot = (thread, bytes(row["place"]))
-    of_channels = ((c, (spot, c, version(v))) for c, v in bare["channel_versions"].items())
-    checkpoint: Any = {
-        **bare,
-        "channel_values": {channel: values[key] for channel, key in of_channels if key in values},
-    }
+    checkpoint: Any = {**bare, "channel_values": values}
     return CheckpointTuple(
         config=config(thread, namespace, row["id"]),
         checkpoint=checkpoint,
@@ -175,37 +177,70 @@ def _tuple(
     )
 
 
+def _spoken(row: RowMapping, bare: Checkpoint) -> Iterable[Version]:
+    """The channel versions a checkpoint speaks of."""
+    thread, at = row["thread"], bytes(row["place"])
+    return ((thread, at, name, version(v)) for name, v in bare["channel_versions"].items())
+
+
 def _values(
-    view: View, connection: Connection, rows: Sequence[RowMapping], bare: Sequence[Checkpoint]
-) -> dict[tuple[Spot, str, str], Any]:
-    """The values of all channel versions that checkpoints speak of."""
-    threads = sorted({row["thread"] for row in rows})
-    places = sorted({bytes(row["place"]) for row in rows})
-    versions = sorted({version(v) for c in bare for v in c["channel_versions"].values()})
+    connection: Connection, tenant: str, spoken: Collection[Version]
+) -> dict[Version, Value]:
+    """The values of channel versions, put together from the versions they begin with."""
+    found = {_version(row): row for row in _rows(connection, tenant, spoken)}
+    here = [key for key in spoken if key in found]
+    begun = [key for key in here if found[key]["base"] is not None]
+    found |= {_version(row): row for row in _bases(connection, tenant, begun)}
+    return {key: _joined(found, key) for key in here}
+
+
+def _rows(connection: Connection, tenant: str, spoken: Collection[Version]) -> list[RowMapping]:
+    """The rows of channel versions. A version is drawn by lot: it alone finds hardly any others."""
+    threads, places = {key[0] for key in spoken}, {key[1] for key in spoken}
     found: list[RowMapping] = []
-    for some in chunks(versions):
-        query = select(blobs).where(
-            blobs.c.tenant == view.tenant,
+    for some in chunks(sorted({key[3] for key in spoken})):
+        query = with_payloads(blobs).where(
+            blobs.c.tenant == tenant,
             blobs.c.thread.in_(threads),
             blobs.c.place.in_(places),
             blobs.c.version.in_(some),
         )
-        found += connection.execute(query).mappings().all()
-    spoken = {
-        (row["thread"], bytes(row["place"]), channel, version(v))
-        for row, c in zip(rows, bare, strict=True)
-        for channel, v in c["channel_versions"].items()
-    }
-    found = [
-        b for b in found if (b["thread"], bytes(b["place"]), b["channel"], b["version"]) in spoken
-    ]
-    long = fetch(connection, view.tenant, found)
-    return {
-        ((b["thread"], bytes(b["place"])), b["channel"], b["version"]): view.load(
-            b["thread"], typed(b, long)
-        )
-        for b in found
-    }
+        found += connection.execute(query).mappings()
+    return found
+
+
+def _bases(connection: Connection, tenant: str, begun: Sequence[Version]) -> list[RowMapping]:
+    """The rows of the versions that versions begin with, and what those begin with, and so on."""
+    names = [blobs.c[name] for name in (*NAMES, "base")]
+    found: list[RowMapping] = []
+    for some in chunks(begun, 50):
+        wanted = or_(*(and_(*map(operator.eq, names, key)) for key in some))
+        chain = select(*names).where(blobs.c.tenant == tenant, wanted).cte("chain", recursive=True)
+        its_base = and_(*map(operator.eq, names[:3], chain.c), blobs.c.version == chain.c.base)
+        more = select(*names).join(chain, its_base).where(blobs.c.tenant == tenant)
+        chain = chain.union(more)
+        it = and_(*map(operator.eq, names[:4], chain.c))
+        query = with_payloads(blobs).join(chain, it).where(blobs.c.tenant == tenant)
+        found += connection.execute(query).mappings()
+    return found
+
+
+def _joined(found: Mapping[Version, RowMapping], key: Version) -> Value:
+    """A value put together: the rests of all versions it begins with, then its own."""
+    last = stored(found[key])
+    bodies = [last.body]
+    base = found[key]["base"]
+    while base is not None:
+        row = found.get((*key[:3], base))
+        if row is None or len(bodies) > len(found):
+            raise Unreadable(thread=key[0], why=f"the beginning of channel {key[2]!r} is missing")
+        bodies.append(stored(row).body)
+        base = row["base"]
+    return Value(last.type, last.head, b"".join(reversed(bodies)))
+
+
+def _version(row: RowMapping) -> Version:
+    return row["thread"], bytes(row["place"]), row["channel"], row["version"]
 
 
 def _written(
@@ -219,20 +254,20 @@ def _written(
         writes.c.checkpoint == checkpoints.c.id,
     )
     query = (
-        select(checkpoints.c.seq, writes)
-        .join(writes, its_own)
+        with_payloads(writes, checkpoints.c.seq)
+        .join(checkpoints, its_own)
         .where(checkpoints.c.seq.in_([row["seq"] for row in rows]))
     )
     found = connection.execute(query).mappings().all()
-    long = fetch(connection, view.tenant, found)
-    ordered = sorted(
-        found, key=lambda w: (w["seq"], writes_sort_key(text(w["path"]), w["task"], w["idx"]))
-    )
     pending: dict[int, list[PendingWrite]] = {row["seq"]: [] for row in rows}
-    for write in ordered:
-        value = view.load(write["thread"], typed(write, long))
+    for write in sorted(found, key=_write_order):
+        value = view.load(write["thread"], stored(write).whole)
         pending[write["seq"]].append((write["task"], write["channel"], value))
     return pending
+
+
+def _write_order(write: RowMapping) -> tuple[str, str, int]:
+    return writes_sort_key(text(write["path"]), write["task"], write["idx"])
 
 
 def _whole(limit: object) -> int | None:

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, Table, delete, insert, literal, select
 
+from kapelle.checkpoints.ids import version
 from kapelle.checkpoints.marks import mark
-from kapelle.checkpoints.reading import View, version
+from kapelle.checkpoints.reading import View
 from kapelle.checkpoints.tables import asks, blobs, checkpoints, marks, payloads, writes
 from kapelle.checkpoints.values import chunks
 from kapelle.state.errors import BadId

@@ -1,15 +1,21 @@
-"""How values lie in rows: short ones in the row itself, long ones once per thread and content."""
+"""How values lie in rows: short ones in the row itself, long ones once per thread and content.
 
-from collections.abc import Iterable, Mapping, Sequence
+A list or dict is a header, which counts, and a body: its elements, one after the other. If what the
+channel held before is how the body begins, only the rest is stored, and `base` names the version
+that holds the beginning: what grows by appending is stored once, however often it is saved. Because
+the header stands apart, `[x]` as a write and `x` at the end of a list are one payload.
+"""
+
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, select
+from sqlalchemy import RowMapping, Select, Table, and_, select
 
 from kapelle.checkpoints.statements import Row, keep_first
 from kapelle.checkpoints.tables import payloads
-from kapelle.state.errors import PayloadTooLarge, Unreadable
+from kapelle.state.errors import Unreadable
 
 INLINE = 256
 """Bytes of a value that stand in the row itself at most."""
@@ -18,57 +24,69 @@ INSERT = keep_first(payloads)
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
-    """A thread of a tenant."""
+class Value:
+    """A serialized value, taken apart."""
 
-    tenant: str
-    thread: str
+    type: str
+    head: bytes
+    """The header of a list or dict; empty for all else."""
+    body: bytes
+
+    @property
+    def whole(self) -> tuple[str, bytes]:
+        """As the serializer gave it."""
+        return self.type, self.head + self.body
 
 
-def columns(key: Key, typed: tuple[str, bytes], stored: list[Row]) -> Row:
-    """The columns of a value in a row; a payload row is added to `stored` if it needs one."""
+def apart(typed: tuple[str, bytes]) -> Value:
+    r"""A value as the serializer gave it, taken apart.
+
+    >>> apart(("msgpack", bytes([0x92, 1, 2]))).body
+    b'\x01\x02'
+    """
     kind, data = typed
-    if len(data) <= INLINE:
-        return {"type": kind, "head": b"", "body": data, "payload": None}
-    digest = sha256(data).digest()
-    stored.append({"tenant": key.tenant, "thread": key.thread, "hash": digest, "body": data})
-    return {"type": kind, "head": b"", "body": None, "payload": digest}
+    size = _header(data) if kind == "msgpack" else 0
+    return Value(kind, bytes(data[:size]), bytes(data[size:]) if size else bytes(data))
 
 
-def limited(what: str, typed: tuple[str, bytes], most: int) -> tuple[str, bytes]:
-    """`typed` itself, or `PayloadTooLarge`."""
-    if len(typed[1]) > most:
-        raise PayloadTooLarge(what=what, size=len(typed[1]), limit=most)
-    return typed
+def columns(tenant: str, thread: str, value: Value, long: list[Row]) -> Row:
+    """The columns of a value in a row; a payload is added to `long` if it needs one."""
+    if len(value.body) <= INLINE:
+        return {"type": value.type, "head": value.head, "body": value.body, "payload": None}
+    digest = sha256(value.body).digest()
+    long.append({"tenant": tenant, "thread": thread, "hash": digest, "body": value.body})
+    return {"type": value.type, "head": value.head, "body": None, "payload": digest}
 
 
-def fetch(
-    connection: Connection, tenant: str, rows: Sequence[RowMapping]
-) -> Mapping[tuple[str, bytes], bytes]:
-    """The payloads that rows point to, by thread and hash."""
-    wanted = {bytes(row["payload"]) for row in rows if row["payload"] is not None}
-    if not wanted:
-        return {}
-    threads = {row["thread"] for row in rows}
-    found: dict[tuple[str, bytes], bytes] = {}
-    for some in chunks(sorted(wanted)):
-        query = select(payloads.c.thread, payloads.c.hash, payloads.c.body).where(
-            payloads.c.tenant == tenant, payloads.c.thread.in_(threads), payloads.c.hash.in_(some)
-        )
-        found |= {(r.thread, bytes(r.hash)): bytes(r.body) for r in connection.execute(query)}
-    return found
+def with_payloads(table: Table, *more: Any) -> Select[Any]:
+    """A query for rows of a table with values; the long ones come as `payload_body`."""
+    its = and_(
+        payloads.c.tenant == table.c.tenant,
+        payloads.c.thread == table.c.thread,
+        payloads.c.hash == table.c.payload,
+    )
+    query = select(table, payloads.c.body.label("payload_body"), *more)
+    return query.join(payloads, its, isouter=True)
 
 
-def typed(row: RowMapping, found: Mapping[tuple[str, bytes], bytes]) -> tuple[str, bytes]:
-    """A row's value as the serializer gave it."""
-    if row["payload"] is None:
-        return row["type"], bytes(row["head"]) + bytes(row["body"])
-    try:
-        return row["type"], bytes(row["head"]) + found[row["thread"], bytes(row["payload"])]
-    except KeyError:
-        raise Unreadable(thread=row["thread"], why="a payload is missing") from None
+def stored(row: RowMapping) -> Value:
+    """The value in a row that `with_payloads` found, or what of it is not in its base."""
+    body = row["body"] if row["payload"] is None else row["payload_body"]
+    if body is None:
+        raise Unreadable(thread=row["thread"], why="a payload is missing")
+    return Value(row["type"], bytes(row["head"]), bytes(body))
 
 
 def chunks(items: Sequence[Any], size: int = 500) -> Iterable[Sequence[Any]]:
     """Pieces of at most `size`: no database takes any number of parameters."""
     return (items[i : i + size] for i in range(0, len(items), size))
+
+
+def _header(data: bytes) -> int:
+    """How many bytes the header of a msgpack array or map takes; 0 if it is neither."""
+    if not data:
+        return 0
+    first = data[0]
+    if 0x80 <= first <= 0x9F:
+        return 1
+    return {0xDC: 3, 0xDD: 5, 0xDE: 3, 0xDF: 5}.get(first, 0)

@@ -1,0 +1,281 @@
+"""What is ordered of the desk when LangGraph saves a checkpoint or the writes of a task."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import (
+    WRITES_IDX_MAP,
+    ChannelVersions,
+    Checkpoint,
+    CheckpointMetadata,
+    get_checkpoint_metadata,
+)
+from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME
+from langgraph.types import Interrupt
+from sqlalchemy import ColumnElement, bindparam, exists, or_, select
+
+from kapelle.checkpoints import inbox
+from kapelle.checkpoints.clock import db_now
+from kapelle.checkpoints.desk import Order
+from kapelle.checkpoints.growth import Channel, Growth
+from kapelle.checkpoints.ids import exact, place, raw, version
+from kapelle.checkpoints.marks import marks_of
+from kapelle.checkpoints.reading import config as named
+from kapelle.checkpoints.statements import (
+    Row,
+    Statement,
+    keep_first,
+    locks,
+    replace,
+    replace_if,
+)
+from kapelle.checkpoints.tables import HASH, blobs, checkpoints, marks, writes
+from kapelle.checkpoints.values import INSERT as INSERT_PAYLOADS
+from kapelle.checkpoints.values import Value, apart, columns
+from kapelle.state.errors import PayloadTooLarge, ThreadBusy
+
+Rows = list[tuple[Statement, Sequence[Row]]]
+"""Statements with their rows."""
+
+CONTROL = frozenset((ERROR, "__error_source_node__", INTERRUPT, RESUME))
+"""Channels that say what happened to a task, not what it wrote."""
+
+BRANCHES = frozenset(("fork", "update"))
+"""Sources of checkpoints that are meant to branch off, wherever their parent stands."""
+
+KEY = ("tenant", "thread", "id", "place")
+"""What names a checkpoint."""
+
+_other, _base = checkpoints.alias("other"), blobs.alias("base")
+
+_newest = (
+    select(_other.c.id)
+    .where(*(_other.c[k] == bindparam(f"of_{k}") for k in ("tenant", "thread", "place")))
+    .order_by(_other.c.seq.desc())
+    .limit(1)
+    .subquery("newest")
+)
+
+MAY_FOLLOW: ColumnElement[bool] = or_(
+    bindparam("of_branch") == 1,
+    ~exists().where(_newest.c.id != bindparam("of_parent"), _newest.c.id != bindparam("of_id")),
+)
+"""A checkpoint follows the newest one, or is meant to branch off."""
+
+BASE_IS_THERE: ColumnElement[bool] = exists().where(
+    *(_base.c[k] == bindparam(f"of_{k}") for k in ("tenant", "thread", "place", "channel")),
+    _base.c.version == bindparam("of_base"),
+)
+"""The version a value begins with has not been forgotten meanwhile."""
+
+INSERT_BLOBS = replace(blobs)
+INSERT_RESTS = replace_if(blobs, BASE_IS_THERE)
+LOCK_PARENT = locks(checkpoints, "tenant", "thread", "place", "id")
+INSERT_CHECKPOINT = replace_if(checkpoints, MAY_FOLLOW, KEY, at=db_now())
+INSERT_MARKS = keep_first(
+    marks,
+    select(checkpoints.c.tenant, checkpoints.c.seq, bindparam("mark", type_=HASH)).where(
+        *(checkpoints.c[k] == bindparam(f"of_{k}") for k in KEY)
+    ),
+)
+INSERT_WRITES = keep_first(writes)
+REPLACE_WRITES = replace(writes)
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """A namespace of a thread of a tenant."""
+
+    tenant: str
+    thread: str
+    namespace: str
+
+    @classmethod
+    def of(cls, tenant: str, config: RunnableConfig) -> "Spot":
+        """What a config speaks of."""
+        configurable = config["configurable"]
+        thread = exact("thread", configurable["thread_id"])
+        return cls(tenant, thread, configurable.get("checkpoint_ns", ""))
+
+    @property
+    def row(self) -> Row:
+        """Its columns."""
+        return {"tenant": self.tenant, "thread": self.thread, "place": place(self.namespace)}
+
+
+@dataclass(frozen=True, slots=True)
+class Pen:
+    """How values are written."""
+
+    serde: SerializerProtocol
+    most: int
+    """Bytes of the largest value."""
+    growth: Growth
+
+    def value(self, what: str, value: object) -> Value:
+        """A value as it is stored; `PayloadTooLarge` before anything is written."""
+        kind, data = self.serde.dumps_typed(value)
+        if len(data) > self.most:
+            raise PayloadTooLarge(what=what, size=len(data), limit=self.most)
+        return apart((kind, data))
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A checkpoint on its way to the desk."""
+
+    order: Order[None]
+    config: RunnableConfig
+    """How LangGraph names it."""
+    values: dict[Channel, tuple[str, Value]]
+    """The changed channels: version and value."""
+
+    def done(self, growth: Growth) -> RunnableConfig:
+        """It is stored: what grows now grows from here."""
+        for channel, (at, value) in self.values.items():
+            growth.hold(channel, at, value)
+        return self.config
+
+
+def checkpoint(
+    pen: Pen,
+    spot: Spot,
+    config: RunnableConfig,
+    checkpoint: Checkpoint,
+    metadata: CheckpointMetadata,
+    new_versions: ChannelVersions,
+    *,
+    addressed: bool,
+) -> Saved:
+    """A checkpoint with the channels that changed. `addressed`: its run began at a named parent."""
+    described = get_checkpoint_metadata(config, metadata)
+    here = spot.row
+    row = {
+        **here,
+        "id": exact("checkpoint id", checkpoint["id"], 128),
+        "namespace": raw(spot.namespace),
+        "parent": config["configurable"].get("checkpoint_id") or None,
+        **_bodies(pen, checkpoint, described),
+    }
+    values = {
+        (spot.thread, here["place"], exact("channel", name)): (
+            version(new_versions[name]),
+            pen.value(f"channel {name!r}", value),
+        )
+        for name, value in checkpoint["channel_values"].items()
+        if name in new_versions
+    }
+    source = described.get("source")
+    free = source in BRANCHES or (addressed and source == "input") or bool(spot.namespace)
+    rows = _checkpoint_rows(row, marks_of(described), free=free or row["parent"] is None)
+    order: Order[None] = Order(_values(pen, spot, values, grown=True) + rows)
+    whole = partial(_values, pen, spot, values, grown=False)
+    order.otherwise = lambda unmet: _otherwise(unmet, spot, whole, rows)
+    return Saved(order, named(spot.thread, spot.namespace, row["id"]), values)
+
+
+def of_task(
+    pen: Pen,
+    spot: Spot,
+    checkpoint_id: str,
+    task: str,
+    path: str,
+    written: Sequence[tuple[str, Any]],
+) -> Order[None]:
+    """What a task wrote in a step."""
+    here = {
+        **spot.row,
+        "checkpoint": exact("checkpoint id", checkpoint_id, 128),
+        "task": exact("task id", task, 128),
+        "path": raw(path),
+    }
+    long: list[Row] = []
+    rows = [
+        {
+            **here,
+            "idx": WRITES_IDX_MAP.get(channel, position),
+            "channel": exact("channel", channel),
+            **columns(spot.tenant, spot.thread, pen.value(f"a write to {channel!r}", value), long),
+        }
+        for position, (channel, value) in enumerate(written)
+    ]
+    order: Order[None] = Order(
+        [
+            (INSERT_PAYLOADS, long),
+            (INSERT_WRITES, [row for row in rows if row["idx"] >= 0]),
+            (REPLACE_WRITES, [row for row in rows if row["idx"] < 0]),
+        ]
+    )
+    if not spot.namespace:
+        _tell_inbox(order, here, written)
+    return order
+
+
+def _bodies(pen: Pen, checkpoint: Checkpoint, described: CheckpointMetadata) -> Row:
+    bare = {key: value for key, value in checkpoint.items() if key != "channel_values"}
+    kind, body = pen.value("the checkpoint", bare).whole
+    metadata_kind, metadata = pen.value("the metadata", described).whole
+    return {"type": kind, "body": body, "metadata_type": metadata_kind, "metadata": metadata}
+
+
+def _values(pen: Pen, spot: Spot, values: dict[Channel, tuple[str, Value]], *, grown: bool) -> Rows:
+    """The rows of channel versions: of what has grown the rest alone, if that is wanted."""
+    long: list[Row] = []
+    whole: list[Row] = []
+    rests: list[Row] = []
+    for channel, (at, value) in values.items():
+        new, base = pen.growth.rest(channel, value) if grown else (value, None)
+        row = {
+            **spot.row,
+            "channel": channel[2],
+            "version": at,
+            "base": base,
+            **columns(spot.tenant, spot.thread, new, long),
+        }
+        (whole if base is None else rests).append(row)
+    keys = (*spot.row, "channel", "base")
+    rests = [{**row, **{f"of_{k}": row[k] for k in keys}} for row in rests]
+    return [(INSERT_PAYLOADS, long), (INSERT_BLOBS, whole), (INSERT_RESTS, rests)]
+
+
+def _checkpoint_rows(row: Row, hashes: Iterable[bytes], *, free: bool) -> Rows:
+    of = {f"of_{k}": row[k] for k in KEY}
+    follows = {**row, **of, "of_parent": row["parent"] or "", "of_branch": int(free)}
+    parent = {k: row[k] for k in ("tenant", "thread", "place")} | {"id": row["parent"]}
+    rows: Rows = [
+        (LOCK_PARENT, [] if free else [parent]),
+        (INSERT_CHECKPOINT, [follows]),
+        (INSERT_MARKS, [{"mark": hashed, **of} for hashed in hashes]),
+    ]
+    if not row["place"]:
+        went_on = {k: of[k] for k in ("of_tenant", "of_thread")}
+        rows.append((inbox.THREAD_WENT_ON, [{**went_on, "of_checkpoint": row["id"]}]))
+    return rows
+
+
+def _otherwise(unmet: Statement, spot: Spot, whole: Any, rows: Rows) -> Order[None]:
+    """A base is gone: store all. The thread went on without us: say so."""
+    if unmet is INSERT_RESTS:
+        return Order(whole() + rows, otherwise=lambda _: _otherwise(_, spot, whole, rows))
+    raise ThreadBusy(thread=spot.thread, holder="another run, which is ahead")
+
+
+def _tell_inbox(order: Order[None], here: Row, written: Sequence[tuple[str, Any]]) -> None:
+    if any(channel not in CONTROL for channel, _ in written):
+        went_on = {f"of_{k}": here[k] for k in ("tenant", "thread", "task")}
+        order.rows.append((inbox.TASK_WENT_ON, [went_on]))
+    elif asked := [value for channel, value in written if channel == INTERRUPT]:
+        context = {k: here[k] for k in ("tenant", "thread", "checkpoint", "task")}
+        order.work = partial(inbox.asked, interrupts=_interrupts(asked), **context)
+
+
+def _interrupts(values: Sequence[Any]) -> list[Interrupt[Any]]:
+    """What was written to the channel of interrupts: several, one, none, or something else."""
+    listed = (
+        v for value in values for v in (value if isinstance(value, list | tuple) else [value])
+    )
+    return [value for value in listed if isinstance(value, Interrupt)]
