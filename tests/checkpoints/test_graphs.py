@@ -21,15 +21,15 @@ class State(TypedDict, total=False):
     answers: Annotated[list[Any], operator.add]
 
 
-def first(state: State) -> State:  # noqa: ARG001
+def first(state: State) -> State:
     return {"log": ["first"]}
 
 
-def gate(state: State) -> State:  # noqa: ARG001
+def gate(state: State) -> State:
     return {"answers": [interrupt(Escalation(question="Pay 100 EUR to Ann?", task="pay"))]}
 
 
-def last(state: State) -> State:  # noqa: ARG001
+def last(state: State) -> State:
     return {"log": ["last"]}
 
 
@@ -99,7 +99,7 @@ def several() -> StateGraph[State]:
     def ask(state: dict[str, str]) -> State:
         return {"answers": [f"{state['what']}: {interrupt(state['what'])}"]}
 
-    def to_asks(state: State) -> list[Send]:  # noqa: ARG001
+    def to_asks(state: State) -> list[Send]:
         return [Send("ask", {"what": what}) for what in ("a", "b", "c")]
 
     built = StateGraph(State)
@@ -126,7 +126,7 @@ async def test_several_asks_are_answered_in_any_order(database: Database) -> Non
 async def test_a_question_after_a_question_of_the_same_task_is_another_ask(
     database: Database,
 ) -> None:
-    def twice(state: State) -> State:  # noqa: ARG001
+    def twice(state: State) -> State:
         return {"answers": [interrupt("one?"), interrupt("two?")]}
 
     built = StateGraph(State)
@@ -154,7 +154,7 @@ async def test_an_unanswered_ask_is_superseded_when_the_state_is_edited(database
 async def test_an_empty_interrupt_parks_a_task_and_lists_nothing(database: Database) -> None:
     open_now = False
 
-    def parked(state: State) -> State:  # noqa: ARG001
+    def parked(state: State) -> State:
         if not open_now:
             raise GraphInterrupt
         return {"log": ["parked"]}
@@ -185,7 +185,7 @@ async def test_asks_are_listed_whatever_the_durability(database: Database, durab
 
 
 async def test_foreign_values_are_shown_as_they_are(database: Database) -> None:
-    def ask(state: State) -> State:  # noqa: ARG001
+    def ask(state: State) -> State:
         return {"answers": [interrupt({"action": "pay", "amount": 100, "to": {"ann"}})]}
 
     built = StateGraph(State)

@@ -308,11 +308,11 @@ def test_a_limit_is_a_whole_number(database: Database, limit: Any) -> None:
 
 def test_writes_come_back_in_the_order_langgraph_applies_them(database: Database) -> None:
     at = put(database, config(), x=0)
-    for path, task in (("b", "1"), ("a", "2"), ("a", "1"), ("", "3")):
+    for path, task in (("b", "1"), ("a", "3"), ("a", "2"), ("", "4")):
         database.saver.put_writes(at, [("c", f"{path}{task}"), ("d", 0)], task, path)
     found = database.saver.get_tuple(at)
     assert found is not None
-    assert [w[2] for w in found.pending_writes or [] if w[1] == "c"] == ["3", "a1", "a2", "b1"]
+    assert [w[2] for w in found.pending_writes or [] if w[1] == "c"] == ["4", "a2", "a3", "b1"]
 
 
 def test_the_first_of_two_ordinary_writes_stays_the_last_special_one_counts(
