@@ -95,7 +95,7 @@ async def saved(tasks: list[Task]) -> float:
 
 def main() -> None:
     """Run each way in turn, several times; print medians."""
-    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options = argparse.ArgumentParser(description="What Kapelle adds to a makespan.")
     options.add_argument("--tasks", type=int, default=200)
     options.add_argument("--repeat", type=int, default=5)
     given = options.parse_args()

@@ -1,4 +1,4 @@
-"""The orchestration patterns: one a file, each a function that returns an uncompiled LangGraph graph."""
+"""The orchestration patterns, one a file: functions that return uncompiled LangGraph graphs."""
 
 from kapelle.graphs.manager_worker import manager_worker
 from kapelle.graphs.pipeline import pipeline

@@ -1,10 +1,10 @@
 """Manager-worker: decompose a task, delegate the parts, merge what comes back.
 
-    START ─ plan ─ gather ─┬═ worker ×N ─ gather         what is due, each part as soon as its needs are met
-                           ├═ approve ×N ─ gather        what a person must decide
-                           ├─ replan ─ gather            parts were lost, or a person wants another plan
+    START ─ plan ─ gather ─┬═ worker ×N ─ gather       each part as soon as its needs are met
+                           ├═ approve ×N ─ gather      what a person must decide
+                           ├─ replan ─ gather          parts were lost, or a person wants it
                            ├─ synthesize ─ judge ─ gather
-                           └─ END                        with a result
+                           └─ END                      with a result
 
 Remembers   kapelle.state.team.Team
 Needs       a planner, and workers whose cards name their skills
@@ -30,6 +30,7 @@ from kapelle.nodes.planning import plan as planning
 from kapelle.nodes.planning import replan as replanning
 from kapelle.nodes.services import Services
 from kapelle.nodes.synthesizing import synthesize as synthesizing
+from kapelle.state.budget import Usage
 from kapelle.state.policy import Policy
 from kapelle.state.team import Team, standings
 
@@ -102,7 +103,7 @@ def by_move(state: Team) -> str | list[Send]:
 
 
 def to_workers(state: Team) -> list[Send]:
-    """One worker per subtask that is due and one gate per subtask that waits for a person, all in one step."""
+    """A worker per subtask that is due, a gate per subtask that waits for a person; in one step."""
     plan, results = state["plan"], state["results"]
     assert plan is not None
     stand = standings(plan, results, state["revisions"])
@@ -118,6 +119,7 @@ def to_workers(state: Team) -> list[Send]:
                 given={need: results[need] for need in task.needs if stand[need] == "done"},
                 feedback=order.feedback if order else (),
                 revision=last.revision + 1 if last else 1,
+                used=last.usage if last else Usage(),
             )
             sends.append(Send(state["assigned"][task.id], work))
     return sends

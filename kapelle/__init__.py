@@ -1,4 +1,4 @@
-"""Kapelle conducts many AI agents toward one goal, as LangGraph state graphs with a SQL checkpointer."""
+"""Kapelle conducts many AI agents toward one goal, as LangGraph graphs kept in SQL."""
 
 from kapelle.checkpoints.database import Database
 from kapelle.nodes.agent import agent, as_agent

@@ -1,4 +1,4 @@
-"""Runs: starts, answers, resumes and reads what runs on a database. The one place that wires things."""
+"""Runs: start, answer, resume and read what runs on a database; the one place that wires."""
 
 import asyncio
 import logging
@@ -93,9 +93,7 @@ class OpenAsk:
         """Say something and have it done again."""
         return self._answer("respond", by, value=value)
 
-    def _answer(
-        self, decision: Choice, by: str, value: JsonValue = None, reason: str = ""
-    ) -> Run:
+    def _answer(self, decision: Choice, by: str, value: JsonValue = None, reason: str = "") -> Run:
         answer = Approval(decision=decision, by=by, value=value, reason=reason)
         return self.runs.sync.answer(self.ask.id, answer)
 
@@ -155,9 +153,7 @@ class Runs:
         )
         return await self._drive(row, row.fence, listen)
 
-    async def answer(
-        self, ask: str, approval: Approval, *, listen: Listener | None = None
-    ) -> Run:
+    async def answer(self, ask: str, approval: Approval, *, listen: Listener | None = None) -> Run:
         """Answer one ask, by its id, and drive its run on.
 
         The answer is claimed before anything resumes: whoever comes second is refused. If another
@@ -172,8 +168,9 @@ class Runs:
         return await self.resume(claimed.thread, listen=listen)
 
     async def resume(self, thread: str, *, listen: Listener | None = None) -> Run:
-        """Go on with a run that was interrupted, killed or answered, or that crashed on an error
-        that has been mended since; one that ended stays as it is.
+        """Go on with a run that was interrupted, killed, answered, or crashed; else read it.
+
+        A run that crashed on an error in the code goes on from where it was, once that is mended.
 
         Raises:
             UnknownThread: there is no run on it.
@@ -254,23 +251,21 @@ class Runs:
             given = await self._first(row)
             while True:
                 result = await self._advance(app, row, given, listen)
-                claimed = await self.db.inbox.claimed(thread)
-                fresh = [ask for ask in claimed if ask.id not in driven]
-                if fresh:
-                    driven |= {ask.id for ask in fresh}
-                    given = _answers(fresh)
-                    continue
-                status = "waiting" if await self.db.inbox.pending(thread) else None
-                if status is None and result is None:
-                    result = _lost(row)
-                ended = status or (result.status if result else "failed")
-                kept = None if status else result
-                if await self.db.runs.release(
-                    thread, self._holder, fence, status=ended, result=kept
-                ):
+                if await self._let_go(row, fence, result):
                     return await self.read(thread)
-                if driven >= {ask.id for ask in await self.db.inbox.claimed(thread)}:
+                claimed = await self.db.inbox.claimed(thread)  # answered while we were at work
+                if driven.issuperset(ask.id for ask in claimed):
                     raise Failed(f"an answer to thread {thread!r} was claimed but can't be applied")
+                driven.update(ask.id for ask in claimed)
+                given = _answers(claimed)
+
+    async def _let_go(self, row: RunRow, fence: int, result: Result | None) -> bool:
+        """Mark how the run stands and give the lease back, unless an answer is yet to be applied."""
+        waits = bool(await self.db.inbox.pending(row.thread))
+        left = None if waits else result or _lost(row)
+        return await self.db.runs.release(
+            row.thread, self._holder, fence, status=left.status if left else "waiting", result=left
+        )
 
     async def _first(self, row: RunRow) -> Any:
         """What a run is driven with first: its task, an answer that was claimed, or nothing."""
@@ -380,9 +375,7 @@ class SyncRuns:
         """See `Runs.read`."""
         return wait(self._runs.read(thread))
 
-    def stream(
-        self, graph: str, task: Task | str, *, thread: str | None = None
-    ) -> Iterator[Event]:
+    def stream(self, graph: str, task: Task | str, *, thread: str | None = None) -> Iterator[Event]:
         """See `Runs.stream`."""
         return each(self._runs.stream(graph, task, thread=thread))
 
@@ -443,9 +436,7 @@ def _opened(url: str) -> Database:
 
 def _answers(asks: list[Ask]) -> Command[Any]:
     return Command(
-        resume={
-            ask.interrupt: ask.answer.model_dump(mode="json") for ask in asks if ask.answer
-        }
+        resume={ask.interrupt: ask.answer.model_dump(mode="json") for ask in asks if ask.answer}
     )
 
 
@@ -471,5 +462,3 @@ def _crashed_before(row: RunRow) -> bool:
 def _lost(row: RunRow) -> Result:
     failure = Failure(kind="crashed", message="the graph ended without a result")
     return Result(task=row.task.id, status="failed", failure=failure)
-
-

@@ -29,8 +29,11 @@ _PLACED = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KE
 
 
 class Agent(Protocol):
-    """Who can act. `act` may return anything JSON-able, a pydantic model, a `Reply`, an
-    `Escalation` or a `Result`; what it raises becomes a `Failure`. Only `call` calls it."""
+    """Who can act. Only `call` calls it.
+
+    `act` may return anything JSON-able, a pydantic model, a `Reply`, an `Escalation` or a `Result`;
+    what it raises becomes a `Failure`.
+    """
 
     @property
     def card(self) -> AgentCard:
@@ -52,7 +55,7 @@ class Agent(Protocol):
 
 
 class Unusable(Exception):
-    """An agent raises this when it got an answer that can't be used: it is tried again and told why."""
+    """An agent got an answer that can't be used: it is tried again and told why."""
 
     def __init__(self, why: str, usage: Usage | None = None) -> None:
         super().__init__(why)
@@ -65,7 +68,7 @@ class FunctionAgent:
     def __init__(self, function: Callable[..., Any], card: AgentCard, *, cpu: bool = False) -> None:
         self.function = function
         self.card = card
-        self._brief = _brief_of(function)
+        self._brief: _HowBrief = _brief_of(function)
         self.where: Where = (
             "loop"
             if _is_async(function)
@@ -76,6 +79,7 @@ class FunctionAgent:
         functools.update_wrapper(self, function)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function itself."""
         return self.function(*args, **kwargs)
 
     def __repr__(self) -> str:
@@ -125,31 +129,20 @@ def agent(
     functions run in a thread, with `cpu=True` in a worker process (functions that can't be sent
     there, like a notebook's, in a thread). Outputs are validated against `output`.
     """
-    if function is None:
-        return lambda f: agent_of(f, name, skills, description, output, tier, cpu)
-    return agent_of(function, name, skills, description, output, tier, cpu)
 
+    def made(function: Callable[..., Any]) -> FunctionAgent:
+        if isinstance(skills, str):
+            raise Misbuilt(f"skills of {name or _name(function)} must be a list, like [{skills!r}]")
+        card = AgentCard(
+            name=name or _name(function),
+            skills=tuple(skills),
+            description=description or inspect.getdoc(function) or "",
+            output=output,
+            tier=tier,
+        )
+        return FunctionAgent(function, card, cpu=cpu)
 
-def agent_of(
-    function: Callable[..., Any],
-    name: str | None,
-    skills: Sequence[str],
-    description: str | None,
-    output: type[BaseModel] | None,
-    tier: Tier,
-    cpu: bool,
-) -> FunctionAgent:
-    """The agent a function makes."""
-    if isinstance(skills, str):
-        raise Misbuilt(f"skills of {name or _name(function)} must be a list, like [{skills!r}]")
-    card = AgentCard(
-        name=name or _name(function),
-        skills=tuple(skills),
-        description=description or inspect.getdoc(function) or "",
-        output=output,
-        tier=tier,
-    )
-    return FunctionAgent(function, card, cpu=cpu)
+    return made if function is None else made(function)
 
 
 class GraphAgent:

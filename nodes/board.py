@@ -33,7 +33,8 @@ class Board:
 
     async def outcome(self, task: str) -> Result | None:
         """Wait for a subtask's result; `PARKED` if a person must act first."""
-        return await asyncio.shield(self._cell(task))
+        cell = self._cell(task)
+        return cell.result() if cell.done() else await asyncio.shield(cell)
 
     def post(self, task: str, result: Result | None) -> None:
         """Tell whoever waits. Posted again after an interrupt, the newer one counts."""
@@ -58,7 +59,8 @@ async def board(runtime: Runtime[Services], parallel: int) -> Board:
     key = _key(runtime)
     if key not in boards:
         boards[key] = asyncio.ensure_future(_filled(get_config(), key, parallel))
-    return await asyncio.shield(boards[key])
+    made = boards[key]
+    return made.result() if made.done() else await asyncio.shield(made)
 
 
 def close_boards(runtime: Runtime[Services]) -> None:

@@ -73,8 +73,9 @@ async def call(
     most = 1 if agent.where == "graph" else policy.attempts
     while True:
         number = len(tries) + 1
-        given = brief.model_copy(update={"feedback": feedback, "attempt": number})
-        turn = _Turn(agent, task, given, here, policy, limit or nullcontext(), check)
+        if number > 1:
+            brief = brief.model_copy(update={"feedback": feedback, "attempt": number})
+        turn = _Turn(agent, task, brief, here, policy, limit or nullcontext(), check)
         outcome = await turn.take()
         tries.append(outcome.attempt)
         if outcome.result is not None:
@@ -136,7 +137,7 @@ class _Turn:
         started = self.here.services.clock.now()
         try:
             wanted = self.agent.estimate(self.task, self.brief)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  an agent's estimate may raise anything
             return self._failed(started, Usage(), "raised", self._raised(error), again=False)
         if not await ledger.reserve(book, key, wanted, self.policy.budget):
             return self._over(started)
@@ -169,7 +170,7 @@ class _Turn:
         except OutOfTime:
             why = f"{self.agent.card.name} gave no answer within {self.policy.timeout:g} s"
             return self._failed(started, wanted, "timeout", why, again=True)  # it may have used all
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  the one door: whatever an agent raises
             used = getattr(error, "usage", None)
             spent = _counted(used) if isinstance(used, Usage) else spent
             outcome = self._failed(
@@ -269,7 +270,7 @@ class _Invalid(Exception):
 
     def __init__(self, why: str, kind: FailureKind = "invalid") -> None:
         super().__init__(why)
-        self.kind = kind
+        self.kind: FailureKind = kind
 
 
 class OutOfTime(Exception):
@@ -341,7 +342,7 @@ def worth_retrying(error: Exception) -> bool:
 def _said(error: Exception) -> str:
     try:
         return str(error)
-    except Exception:
+    except Exception:  # noqa: BLE001  its __str__ may raise anything
         return "(its message can't be read)"
 
 

@@ -1,4 +1,4 @@
-"""The one door for sync callers: a thread with an event loop, so that it works inside a running loop too."""
+"""The one door for sync callers: a thread with an event loop; works inside a running loop too."""
 
 import asyncio
 import os

@@ -38,7 +38,7 @@ def perform(place: Address, given: tuple[Any, ...], named: Mapping[str, Any]) ->
     """Call the function at an address; runs in the worker process."""
     try:
         return _function(place)(*given, **named)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  whatever it is, it must travel home
         raise _portable(error) from None
 
 
@@ -46,7 +46,7 @@ def _portable(error: Exception) -> Exception:
     """The error itself, if it can be sent to another process."""
     try:
         pickle.loads(pickle.dumps(error))  # noqa: S301  our own
-    except Exception:
+    except Exception:  # noqa: BLE001  pickling runs foreign code
         return RuntimeError(f"{type(error).__name__}: {error}")
     return error
 

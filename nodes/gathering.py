@@ -26,6 +26,7 @@ from kapelle.state.team import (
     next_move,
     plan_flaws,
     reasons,
+    replanned,
     second_chance,
     standings,
 )
@@ -47,7 +48,8 @@ def gather(workers: Sequence[Agent], policy: Policy) -> Gatherer:
         close_boards(runtime)
         place = here(runtime)
         update = _answered(state, cards, policy) if state["answer"] else {}
-        update |= _failed({**state, **update}, cards, policy, place)
+        results, revisions = _failed(folded(state, update), cards, policy, place)
+        update |= {"results": results, "revisions": update.get("revisions", {}) | revisions}
         now = folded(state, update)
         move = next_move(now, policy)
         if move == "work":
@@ -84,7 +86,9 @@ def _edited(
     tasks, flaws = read_tasks(value)
     flaws = flaws or plan_flaws(tasks, cards, policy, root=state["task"].id)
     if not flaws:
-        return {"plan": Plan(tasks=tasks)}
+        new = Plan(tasks=tasks)
+        orders = replanned(state["plan"], new, state["results"], state["revisions"])
+        return {"plan": new, "revisions": orders}
     ask = Escalation(
         question=f"The plan given for {state['task'].goal!r} can't be worked on. What now?",
         reason="; ".join(flaws),
@@ -104,17 +108,18 @@ def _rejected(state: Team, answer: Approval) -> Result:
         return draft.model_copy(
             update={"status": "refused", "failure": failure, "escalation": None}
         )
-    return Result(task=state["task"].id, status="refused", failure=failure, usage=state["spent"])
+    usage = sum((r.usage for r in state["results"].values()), state["spent"])
+    return Result(task=state["task"].id, status="refused", failure=failure, usage=usage)
 
 
 def _failed(
-    state: Mapping[str, Any], cards: Sequence[AgentCard], policy: Policy, place: Here
-) -> dict[str, Any]:
-    plan: Plan | None = state["plan"]
-    if plan is None or state["draft"] is not None:
-        return {}
+    state: Team, cards: Sequence[AgentCard], policy: Policy, place: Here
+) -> tuple[dict[str, Result], dict[str, Revision]]:
+    plan = state["plan"]
     results: dict[str, Result] = {}
     revisions: dict[str, Revision] = {}
+    if plan is None or state["draft"] is not None:
+        return results, revisions
     for task, result in failures(plan, state["results"], state["revisions"]):
         order = second_chance(task, result, state["revisions"].get(task.id), cards, policy)
         if order is not None:
@@ -129,7 +134,7 @@ def _failed(
         kind: EventKind = "choice" if order else "escalation"
         name = result.agent or ""
         place.tell(kind, what, task=task.id, agent=name, why=why, mark=result.revision)
-    return {"results": results, "revisions": revisions}
+    return results, revisions
 
 
 def _assigned(state: Team, cards: Sequence[AgentCard], place: Here) -> dict[str, str]:

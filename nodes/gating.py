@@ -50,8 +50,10 @@ def gate(policy: Policy) -> Gate:
 
 
 def park() -> GraphInterrupt:
-    """Raise it in a node that needs what waits for a person: nothing is written, no ask is
-    listed, and the node runs again when the run is resumed."""
+    """What a node raises that needs something a person must release.
+
+    Nothing is written, no ask is listed, and the node runs again when the run is resumed.
+    """
     return GraphInterrupt()
 
 

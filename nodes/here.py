@@ -37,8 +37,10 @@ class Here:
             await self.services.memory.decide(self.thread, MasterContext(goal=task.goal))
 
     def tell(self, kind: EventKind, what: str, *, mark: object = "", **fields: Any) -> None:
-        """Journal one event. Told again after a crash or an interrupt, it is the same event;
-        `mark` tells apart what may happen more than once in one execution."""
+        """Journal one event; told again after a crash or an interrupt, it is the same event.
+
+        `mark` tells apart what may happen more than once in one execution.
+        """
         task, agent = fields.get("task", ""), fields.get("agent", "")
         event = Event(
             kind=kind,

@@ -4,8 +4,8 @@ import asyncio
 import itertools
 import os
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from weakref import WeakKeyDictionary
 
 from kapelle.nodes.agent import Agent
@@ -130,18 +130,13 @@ class LocalEngine:
         """A thread or a process; the event loop and nested graphs need none."""
         size = self._sizes.get(agent.where)
         if size is None:
-            return _free()
+            return nullcontext()
         limits = self._limits.setdefault(asyncio.get_running_loop(), {})
         return limits.setdefault(agent.where, asyncio.Semaphore(size))
 
     async def perform(self, agent: Agent, task: Task, brief: Brief) -> object:
         """Have the agent act here."""
         return await agent.act(task, brief)
-
-
-@asynccontextmanager
-async def _free() -> AsyncIterator[None]:
-    yield
 
 
 def in_memory() -> Services:

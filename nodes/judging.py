@@ -27,7 +27,7 @@ class Judge(Protocol):
 
 
 def judge(critic: Agent, policy: Policy) -> Judge:
-    """The node that lets a draft through or does not. A judge that fails is no judge: a person is asked."""
+    """The node that lets a draft through or not. Where the judge fails, a person is asked."""
 
     async def judge(state: Team, runtime: Runtime[Services]) -> dict[str, Any]:
         place, task, draft, plan = here(runtime), state["task"], state["draft"], state["plan"]

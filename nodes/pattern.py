@@ -47,7 +47,7 @@ class Pattern(StateGraph[Any, Any, Any, Any]):
         """LangGraph's `compile`, with a limit on steps and a sync `invoke`."""
         plain = super().compile(*args, **kwargs)
         compiled = CompiledPattern.__new__(CompiledPattern)
-        compiled.__dict__.update(plain.__dict__)
+        vars(compiled).update(vars(plain))
         compiled.config = {"recursion_limit": STEPS, **(plain.config or {})}
         return compiled
 

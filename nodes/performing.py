@@ -11,6 +11,7 @@ from kapelle.nodes.call import call
 from kapelle.nodes.gating import park
 from kapelle.nodes.here import Here, here
 from kapelle.nodes.services import Services
+from kapelle.state.budget import Usage
 from kapelle.state.message import Performative
 from kapelle.state.policy import Policy
 from kapelle.state.task import Brief, Failure, Result, Task
@@ -24,6 +25,8 @@ class Work(TypedDict):
     given: dict[str, Result]
     feedback: tuple[str, ...]
     revision: int
+    used: Usage
+    """What earlier revisions used."""
 
 
 class Worker(Protocol):
@@ -55,7 +58,7 @@ def worker(agent: Agent, policy: Policy) -> Worker:
                     context=await place.services.memory.context(place.thread),
                     feedback=state["feedback"],
                 )
-                outcome = await _done(agent, task, brief, place, policy, desk, state["revision"])
+                outcome = await _done(agent, brief, place, policy, desk, state)
             return {"results": {task.id: outcome}}
         except GraphInterrupt:
             outcome = PARKED
@@ -75,13 +78,14 @@ async def _needs(desk: Board, state: Work) -> dict[str, Any]:
 
 
 async def _done(
-    agent: Agent, task: Task, brief: Brief, place: Here, policy: Policy, desk: Board, revision: int
+    agent: Agent, brief: Brief, place: Here, policy: Policy, desk: Board, state: Work
 ) -> Result:
-    name = agent.card.name
+    task, revision, name = state["subtask"], state["revision"], agent.card.name
     _message(place, "request", "manager", name, task.id, revision)
     limit = None if agent.where == "graph" else desk.limit
     result = await call(agent, task, brief, here=place, policy=policy, limit=limit)
-    result = weighed(result, policy).model_copy(update={"revision": revision})
+    stamp = {"revision": revision, "usage": state["used"] + result.usage}
+    result = weighed(result, policy).model_copy(update=stamp)
     said: Performative = {"failed": "failure", "refused": "refuse"}.get(result.status, "inform")  # type: ignore[assignment]
     _message(place, said, name, "manager", task.id, revision)
     return result
@@ -101,4 +105,5 @@ def _blocked(state: Work, why: str) -> Result:
         status="failed",
         failure=Failure(kind="blocked", message=why),
         revision=state["revision"],
+        usage=state["used"],
     )

@@ -15,7 +15,7 @@ from kapelle.state.approval import Escalation
 from kapelle.state.budget import Usage
 from kapelle.state.policy import Policy
 from kapelle.state.task import Brief, Plan, Result, Revision, Task
-from kapelle.state.team import plan_flaws, standings
+from kapelle.state.team import plan_flaws, replanned
 
 _TASKS = TypeAdapter(tuple[Task, ...])
 
@@ -88,8 +88,13 @@ def replan(planner: Agent, workers: Sequence[Agent], policy: Policy) -> Replanne
         update = await _planned(
             planner, state["task"], brief, workers, policy, place, state["spent"]
         )
-        new = update.get("plan")
-        return update | {"revisions": _fresh(state, new)} if new else update
+        old, new = state["plan"], update.get("plan")
+        if new is not None:
+            orders = replanned(old, new, state["results"], state["revisions"])
+            return update | {"revisions": orders}
+        if old is not None:  # without a better plan, what was finished by the old one counts
+            update.pop("result", None)
+        return update
 
     return replan
 
@@ -135,16 +140,6 @@ def read_tasks(output: JsonValue) -> tuple[tuple[Task, ...], list[str]]:
             f"{'.'.join(map(str, e['loc'])) or 'plan'}: {e['msg']}" for e in error.errors()[:5]
         ]
         return (), flaws
-
-
-def _fresh(state: Stuck, new: Plan) -> dict[str, Revision]:
-    old = {t.id: t for t in state["plan"].tasks} if state["plan"] else {}
-    stand = standings(new, state["results"], state["revisions"])
-    return {
-        t.id: Revision(task=t.id, number=state["results"][t.id].revision + 1)
-        for t in new.tasks
-        if t.id in state["results"] and (stand[t.id] == "lost" or old.get(t.id) != t)
-    }
 
 
 def _bad_plan(task: Task, made: Result) -> Escalation:

@@ -1,4 +1,4 @@
-"""The ports: what a node may call at run time. Whoever needs a port owns it; `checkpoints/` fills some.
+"""The ports: what a node may call at run time. `checkpoints/` fills some of them.
 
 Each has a simple in-memory implementation in `kapelle.nodes.in_memory`, which serves where a graph
 is invoked without `context=`.

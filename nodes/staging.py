@@ -70,8 +70,10 @@ def stage(agent: Agent, policy: Policy) -> Box:
         task = state["task"].model_copy(update={"id": name})
         last = state["results"].get(name)
         result = weighed(await call(agent, task, brief, here=place, policy=policy), policy)
-        revision = last.revision + 1 if last else 1
-        return {"results": {name: result.model_copy(update={"revision": revision})}}
+        if last is not None:
+            change = {"revision": last.revision + 1, "usage": last.usage + result.usage}
+            result = result.model_copy(update=change)
+        return {"results": {name: result}}
 
     return work
 

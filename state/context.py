@@ -1,4 +1,4 @@
-"""What agents assert, what the run holds as decided, and what to do when two assertions can't both hold."""
+"""What agents assert, what a run holds as decided, and what is done where assertions collide."""
 
 import json
 from collections.abc import Iterable

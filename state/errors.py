@@ -82,7 +82,7 @@ class Outdated(Refused):
 
 
 class Unfinished(Refused):
-    """Thread {thread!r} has a run that stopped in the middle; `kapelle resume {thread}` goes on with it."""
+    """Thread {thread!r} has a run that stopped half-way; `kapelle resume {thread}` goes on."""
 
 
 class StillWaiting(Refused):
@@ -114,7 +114,7 @@ class DatabaseMissing(Failed):
 
 
 class DatabaseNewer(Failed):
-    """The database at {url} has schema {found}, newer than this Kapelle knows ({known}); upgrade Kapelle."""
+    """The database at {url} has schema {found}, this Kapelle knows {known}: upgrade Kapelle."""
 
 
 class DatabaseUnsafe(Failed):

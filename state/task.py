@@ -42,7 +42,7 @@ class Task(Noun):
 
 
 class Plan(Noun):
-    """A directed acyclic graph of tasks. Duplicate ids, unknown needs and cycles are refused by name."""
+    """Tasks that need each other, without cycles. What is wrong with a plan is said by name."""
 
     tasks: tuple[Task, ...]
 
@@ -210,7 +210,7 @@ def merge_results(
 def merge_revisions(
     old: Mapping[str, Revision] | None, new: Mapping[str, Revision] | None
 ) -> dict[str, Revision]:
-    """Fold orders to redo: per task the highest number counts. Order and repetition do not matter."""
+    """Fold orders: per task the highest number counts. Order and repetition do not matter."""
     merged = dict(old or {})
     for task, order in (new or {}).items():
         merged[task] = _stricter(merged[task], order) if task in merged else order

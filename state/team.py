@@ -70,9 +70,14 @@ def standings(
     plan: Plan, results: Mapping[str, Result], revisions: Mapping[str, Revision]
 ) -> dict[str, Standing]:
     """How each subtask of the plan stands; what needs a lost one is lost as well."""
-    stand = {t.id: standing(results.get(t.id), revisions.get(t.id)) for t in plan.tasks}
+    stand: dict[str, Standing] = {
+        t.id: standing(results.get(t.id), revisions.get(t.id)) for t in plan.tasks
+    }
     lost = dependents(plan, [t for t, s in stand.items() if s == "lost"])
-    return {t: "lost" if t in lost and s == "due" else s for t, s in stand.items()}
+    for task in lost:
+        if stand[task] == "due":
+            stand[task] = "lost"
+    return stand
 
 
 def assign(
@@ -160,6 +165,23 @@ def redo(
     }
 
 
+def replanned(
+    old: Plan | None,
+    new: Plan,
+    results: Mapping[str, Result],
+    revisions: Mapping[str, Revision],
+) -> dict[str, Revision]:
+    """The orders that follow from a new plan: what was lost or has changed, and what builds on it."""
+    before = {t.id: t for t in old.tasks} if old else {}
+    stand = standings(new, results, revisions)
+    anew = {t.id for t in new.tasks if stand[t.id] == "lost" or before.get(t.id) != t}
+    return {
+        t: Revision(task=t, number=results[t].revision + 1)
+        for t in sorted(anew | dependents(new, anew))
+        if t in results
+    }
+
+
 def weighed(result: Result, policy: Policy) -> Result:
     """A result below the confidence asked for stops for a person."""
     if (
@@ -169,7 +191,9 @@ def weighed(result: Result, policy: Policy) -> Result:
     ):
         return result
     doubt = Escalation(
-        question=f"{result.agent} is only {result.confidence:.0%} sure of {result.task!r}. Accept it?",
+        question=(
+            f"{result.agent} is only {result.confidence:.0%} sure of {result.task!r}. Accept it?"
+        ),
         reason=f"The policy asks for {policy.min_confidence:.0%}.",
         evidence=result.output,
         task=result.task,
