@@ -1,6 +1,6 @@
 """The manager's desk: fold in what came back, decide what is next, say who does it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from langgraph.runtime import Runtime

@@ -171,7 +171,7 @@ def replanned(
     results: Mapping[str, Result],
     revisions: Mapping[str, Revision],
 ) -> dict[str, Revision]:
-    """The orders that follow from a new plan: what was lost or has changed, and what builds on it."""
+    """The orders that follow from a new plan: what was lost or changed, and what builds on it."""
     before = {t.id: t for t in old.tasks} if old else {}
     stand = standings(new, results, revisions)
     anew = {t.id for t in new.tasks if stand[t.id] == "lost" or before.get(t.id) != t}

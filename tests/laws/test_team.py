@@ -281,7 +281,7 @@ def test_a_reply_below_the_confidence_asked_for_waits_for_a_person() -> None:
     doubtful = weighed(made("a", agent="x", confidence=0.79, output="maybe"), policy)
     assert doubtful.status == "waiting"
     assert doubtful.escalation is not None
-    assert doubtful.escalation.question == "x is only 79% sure of 'a'. Accept it?"
+    assert "79% sure of 'a'" in doubtful.escalation.question
     assert doubtful.escalation.evidence == "maybe"
 
 
