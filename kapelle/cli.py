@@ -195,7 +195,6 @@ def run(
         async def start(listen: Listener) -> Run:
             return await runs.start(name, work, thread=called, target=spec, listen=listen)
 
-        terminal.note(f"run {called}")
         return _left(terminal, drive(terminal, runs, called, start, by=user()))
 
 

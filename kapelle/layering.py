@@ -84,7 +84,7 @@ def _leading_back(boxes: Sequence[str], arrows: Sequence[Arrow]) -> set[Arrow]:
 
 
 def _ranks(boxes: Sequence[str], arrows: Iterable[Arrow]) -> dict[str, int]:
-    """Each box one row below the lowest that leads to it; the last box in the last row."""
+    """Each box below the lowest that leads to it; the last one below all, if it leads nowhere."""
     before: dict[str, list[str]] = {box: [] for box in boxes}
     for start, end in arrows:
         before[end].append(start)
@@ -97,8 +97,9 @@ def _ranks(boxes: Sequence[str], arrows: Iterable[Arrow]) -> dict[str, int]:
 
     for box in boxes:
         of(box)
-    others = [rank[box] for box in boxes[:-1]]
-    rank[boxes[-1]] = max([rank[boxes[-1]], *(r + 1 for r in others)])
+    last = boxes[-1]
+    if len(boxes) > 1 and not any(last in starts for starts in before.values()):
+        rank[last] = 1 + max(rank[box] for box in boxes[:-1])
     return rank
 
 

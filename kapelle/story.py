@@ -159,6 +159,8 @@ def _head(row: RunRow, events: Sequence[Event]) -> Iterator[RenderableType]:
     )
     if status == "running":
         facts.add_row("Held by", Text(in_short(row.holder)))
+    if status == "stopped":
+        facts.add_row("", f"nobody advances it; kapelle resume {in_short(row.thread)} does")
     yield facts
 
 

@@ -68,7 +68,12 @@ def again(spec: Any) -> Graph:
     """
     fields = dict(spec)
     configurable = fields.pop("configurable", {})
-    return _graph(Place(**{**fields, "roots": tuple(fields["roots"])}), configurable)
+    place = Place(**{**fields, "roots": tuple(fields["roots"])})
+    if not Path(place.file).is_file():
+        raise UnknownTarget(
+            f"{place.file} is not there any more; put it back: {place.name} is in it"
+        )
+    return _graph(place, configurable)
 
 
 def _place(target: str, here: Path) -> Place:

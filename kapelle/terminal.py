@@ -119,10 +119,14 @@ class _Lines:
     def __init__(self, progress: Progress, say: Callable[[str], None]) -> None:
         self._progress = progress
         self._say = say
+        self._named = False
         self._at = time.monotonic()
         self._part = self._parts()
 
     def __call__(self, event: Any) -> None:
+        if not self._named:
+            self._say(f"run {self._progress.title}")
+            self._named = True
         self._progress.fold(event)
         now, part = time.monotonic(), self._parts()
         if now - self._at >= (1.0 if part > self._part else EVERY):
