@@ -6,15 +6,18 @@ import threading
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TypeVar
 
-from sqlalchemy import URL, Connection, Engine
+from sqlalchemy import Connection, Engine
+from sqlalchemy.schema import CreateSchema
 
 from kapelle.checkpoints.desk import Desk, Order
+from kapelle.checkpoints.doctor import refuse_unsafe
 from kapelle.checkpoints.door import door
-from kapelle.checkpoints.engine import connect, writing
+from kapelle.checkpoints.engine import Address, connect, writing
 from kapelle.checkpoints.schema import upgrade
 
 T = TypeVar("T")
@@ -23,22 +26,27 @@ T = TypeVar("T")
 class Source:
     """Where connections come from. The first one brings the schema up to date."""
 
-    def __init__(self, url: URL, *, create: bool) -> None:
+    def __init__(self, address: Address, *, max_bytes: int) -> None:
         self._passing: tempfile.TemporaryDirectory[str] | None = None
+        url = address.url
         if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
             self._passing = tempfile.TemporaryDirectory(prefix="kapelle-")
             url = url.set(database=str(Path(self._passing.name) / "kapelle.db"))
         self.url = url.render_as_string(hide_password=True)
-        self._parsed = url
-        self._create = create
+        self._address = replace(address, url=url)
+        self._max_bytes = max_bytes
         self._lock = threading.Lock()
 
     @cached_property
     def engine(self) -> Engine:
-        """SQLAlchemy's engine."""
-        engine = connect(self._parsed, create=self._create)
-        with writing(engine) as connection:
-            upgrade(connection, self.url)
+        """SQLAlchemy's engine, of a database that is safe and up to date."""
+        engine = connect(self._address)
+        try:
+            with writing(engine) as connection:
+                self._prepare(connection)
+        except BaseException:
+            engine.dispose()
+            raise
         return engine
 
     def reading(self) -> Connection:
@@ -52,10 +60,17 @@ class Source:
     def close(self) -> None:
         """Close all connections."""
         with self._lock:
-            if "engine" in self.__dict__:
+            if "engine" in self.__dict__ and self._address.engine is None:
                 self.engine.dispose()
         if self._passing is not None:
             self._passing.cleanup()
+
+    def _prepare(self, connection: Connection) -> None:
+        with connection.begin():
+            refuse_unsafe(connection, max_bytes=self._max_bytes)
+            if self._address.schema is not None:
+                connection.execute(CreateSchema(self._address.schema, if_not_exists=True))
+        upgrade(connection, self.url)
 
     def _open(self) -> Engine:
         with self._lock:

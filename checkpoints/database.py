@@ -3,13 +3,15 @@
 import asyncio
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
-from sqlalchemy import Connection
+from sqlalchemy import URL, Connection, Engine
 
 from kapelle.checkpoints.access import Access, Source
-from kapelle.checkpoints.engine import parse
+from kapelle.checkpoints.doctor import Finding, examine
+from kapelle.checkpoints.engine import PREFIX, Address, checked, parse
 from kapelle.checkpoints.ids import exact
 from kapelle.checkpoints.inbox import Inbox
 from kapelle.checkpoints.journal import SqlJournal
@@ -20,6 +22,15 @@ from kapelle.nodes.in_memory import in_memory
 from kapelle.nodes.services import Services
 
 
+class HasEngine(Protocol):
+    """SQLAlchemy's `AsyncEngine`, which can be imported only where greenlet is installed."""
+
+    @property
+    def sync_engine(self) -> Engine:
+        """The engine it stands before."""
+        ...
+
+
 class Database:
     """One database, as one tenant sees it.
 
@@ -28,27 +39,40 @@ class Database:
     process ends.
 
     `url`: a SQLAlchemy URL or the path of an SQLite file; `sqlite://` alone is a file that is gone
-    when it is closed. `tenant`: who owns what is stored; no tenant sees another's. `allow`: types
+    when it is closed. An `Engine` of a server is used as it is; of an `AsyncEngine`, and of one of
+    SQLite's, the URL. `tenant`: who owns what is stored; no tenant sees another's. `allow`: types
     that may be stored as objects, beside the nouns of `state/`. `create=False`: a file that is not
     there is `DatabaseMissing`. `max_bytes`: the largest single value; more is `PayloadTooLarge`.
+    `schema`: the PostgreSQL schema of the tables. `table_prefix`: what their names begin with.
     """
 
     def __init__(
         self,
-        url: str = "sqlite:///kapelle.db",
+        url: str | URL | Engine | HasEngine = "sqlite:///kapelle.db",
         *,
         tenant: str = "default",
         allow: Iterable[type] = (),
         create: bool = True,
         max_bytes: int = 8_000_000,
+        schema: str | None = None,
+        table_prefix: str = PREFIX,
     ) -> None:
-        self._access = Access(Source(parse(url), create=create), tenant=exact("tenant", tenant, 64))
-        self.url = self._access.source.url
+        address = replace(_address(url), schema=schema, prefix=table_prefix, create=create)
+        source = Source(checked(address), max_bytes=max_bytes)
+        self._access = Access(source, tenant=exact("tenant", tenant, 64))
+        self.url = source.url
         self.tenant = tenant
         self.saver = SqlSaver(self._access, serde=StrictSerializer(allow), max_bytes=max_bytes)
         self.journal = SqlJournal(self._access)
         self.inbox = Inbox(self._access)
         self.runs = RunBook(self._access)
+
+    async def doctor(self) -> list[Finding]:
+        """What of this database was looked at, what is unsafe, and how to mend it."""
+        saver = self.saver
+        return await self._access.aread(
+            partial(examine, max_bytes=saver.max_bytes, serde=saver.serde)
+        )
 
     def connect(self) -> Connection:
         """A connection of SQLAlchemy's, to look at the tables with. Close it soon."""
@@ -87,3 +111,12 @@ class Database:
         trace: TracebackType | None,
     ) -> None:
         await self.aclose()
+
+
+def _address(url: str | URL | Engine | HasEngine) -> Address:
+    if isinstance(url, str | URL):
+        return Address(url=parse(url))
+    if isinstance(url, Engine) and url.dialect.name != "sqlite":
+        return Address(url=url.url, engine=url)
+    engine = url if isinstance(url, Engine) else url.sync_engine
+    return Address(url=parse(engine.url))

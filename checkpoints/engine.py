@@ -1,6 +1,9 @@
-"""SQLAlchemy's engine for a URL, set so that what is committed survives a crash."""
+"""SQLAlchemy's engine for a URL: what is committed survives, nothing is cut short."""
 
+import re
 import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,26 +13,90 @@ from sqlalchemy.exc import ArgumentError
 
 from kapelle.state.errors import DatabaseMissing, Misbuilt
 
-_DRIVERS = {
+PREFIX = "kapelle_"
+"""What the names of all tables, indexes and constraints begin with, if nothing else is said."""
+
+DRIVERS = {
     "sqlite": "sqlite+pysqlite",
+    "sqlite+aiosqlite": "sqlite+pysqlite",
     "postgresql": "postgresql+psycopg",
+    "postgresql+asyncpg": "postgresql+psycopg",
     "postgres": "postgresql+psycopg",
     "mysql": "mysql+pymysql",
+    "mysql+aiomysql": "mysql+pymysql",
+    "mysql+asyncmy": "mysql+pymysql",
     "mariadb": "mariadb+pymysql",
+    "mariadb+aiomysql": "mariadb+pymysql",
+    "mariadb+asyncmy": "mariadb+pymysql",
 }
+"""Who talks to a database if nobody is named, or one that needs an event loop."""
+
+EXTRAS = {"psycopg": "postgres", "pymysql": "mariadb"}
+"""Which extra of the package brings a driver."""
 
 
-def parse(url: str) -> URL:
-    """A URL, or the path of an SQLite file."""
-    if "://" not in url:
+@dataclass(frozen=True, kw_only=True)
+class Address:
+    """Where the tables are."""
+
+    url: URL
+    engine: Engine | None = None
+    """An engine whose connections are used, if it is not ours."""
+    schema: str | None = None
+    """The PostgreSQL schema, made if it is not there."""
+    prefix: str = PREFIX
+    create: bool = True
+    """Whether an SQLite file is made if it is not there."""
+
+
+def parse(url: str | URL) -> URL:
+    """A URL with a driver that is there, or the path of an SQLite file."""
+    if isinstance(url, str) and "://" not in url:
         return URL.create("sqlite+pysqlite", database=url)
     try:
         parsed = make_url(url)
-        parsed = parsed.set(drivername=_DRIVERS.get(parsed.drivername, parsed.drivername))
-        parsed.get_dialect()
+        parsed = parsed.set(drivername=DRIVERS.get(parsed.drivername, parsed.drivername))
+        parsed.get_dialect().import_dbapi()
     except (ArgumentError, ValueError) as error:
         raise Misbuilt(f"{url!r} is no database URL; try sqlite:///kapelle.db") from error
+    except ImportError as error:
+        extra = EXTRAS.get(error.name or "", error.name)
+        raise Misbuilt(f"the driver is missing: pip install 'kapelle[{extra}]'") from error
     return parsed
+
+
+def identifier(what: str, value: str) -> str:
+    """`value` itself if it may stand in a statement as it is, else `Misbuilt`."""
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,30}", value) or PREFIX in value[1:]:
+        raise Misbuilt(f"{what} {value!r}: a letter, then letters, digits and _, 31 at most")
+    return value
+
+
+def checked(address: Address) -> Address:
+    """An address whose names may stand in statements; `Misbuilt` if they may not."""
+    if address.prefix != PREFIX:
+        identifier("table_prefix", address.prefix)
+    if address.schema is not None:
+        identifier("schema", address.schema)
+        if address.url.get_backend_name() != "postgresql":
+            raise Misbuilt("schema= is PostgreSQL's; elsewhere the URL names the database")
+    return address
+
+
+def connect(address: Address) -> Engine:
+    """An engine; `DatabaseMissing` if the file must be there and isn't."""
+    if address.url.get_backend_name() == "sqlite":
+        engine = _sqlite(address)
+    elif address.url.get_backend_name() == "postgresql":
+        engine = _server(address)
+        event.listen(engine, "engine_connect", lambda c: _set_up_postgresql(c, address.schema))
+    else:
+        engine = _mysql(address)
+        event.listen(engine, "engine_connect", _set_up_mysql)
+    engine = engine.execution_options(kapelle_prefix=address.prefix)
+    if address.prefix != PREFIX:
+        event.listen(engine, "before_cursor_execute", _renaming(address.prefix), retval=True)
+    return engine
 
 
 def writing(engine: Engine) -> Connection:
@@ -39,54 +106,80 @@ def writing(engine: Engine) -> Connection:
     return engine.connect().execution_options(isolation_level="READ COMMITTED")
 
 
-def connect(url: URL, *, create: bool) -> Engine:
-    """An engine; `DatabaseMissing` if the file must be there and isn't."""
-    if url.get_backend_name() == "sqlite":
-        return _sqlite(url, create=create)
-    return _mariadb(url) if url.get_backend_name() == "mysql" else _server(url)
-
-
-def _unbounded(connection: Any, _record: Any) -> None:
-    """What grew in a thousand steps is put together of a thousand rows."""
-    server = connection.get_server_info()
-    limit = "max_recursive_iterations" if "MariaDB" in server else "cte_max_recursion_depth"
-    with connection.cursor() as cursor:
-        cursor.execute(f"SET SESSION {limit} = 4294967295")
-
-
-def _server(url: URL) -> Engine:
+def _server(address: Address) -> Engine:
     """Reading sees one moment, however many statements it takes."""
-    engine = create_engine(
-        url, pool_pre_ping=True, pool_size=5, max_overflow=20, isolation_level="REPEATABLE READ"
+    if address.engine is not None:
+        return address.engine.execution_options(isolation_level="REPEATABLE READ")
+    return create_engine(
+        address.url,
+        pool_pre_ping=True,
+        pool_size=5,
+        max_overflow=20,
+        isolation_level="REPEATABLE READ",
     )
-    if url.get_backend_name() in ("mysql", "mariadb"):
-        event.listen(engine, "connect", _unbounded)
-    return engine
 
 
-def _mariadb(url: URL) -> Engine:
-    """MySQL, or MariaDB where the server says that it is that."""
-    engine = _server(url)
+def _set_up_postgresql(connection: Connection, schema: str | None) -> None:
+    """Names without a schema are those of ours."""
+    if schema is not None and _is_new(connection):
+        _run_once(connection, f'SET search_path TO "{schema}"')
+
+
+def _mysql(address: Address) -> Engine:
+    """MySQL, or MariaDB where the server says that it is that; in any case with all of Unicode."""
+    if address.engine is not None:
+        return _server(address)
+    url = address.url.update_query_dict({"charset": "utf8mb4"})
+    engine = _server(replace(address, url=url))
     with engine.connect():
         is_mariadb = getattr(engine.dialect, "is_mariadb", False)
-    if not is_mariadb:
+    if engine.dialect.name == "mariadb" or not is_mariadb:
         return engine
     engine.dispose()
-    return _server(url.set(drivername=url.drivername.replace("mysql", "mariadb", 1)))
+    url = url.set(drivername=url.drivername.replace("mysql", "mariadb", 1))
+    return _server(replace(address, url=url))
 
 
-def _sqlite(url: URL, *, create: bool) -> Engine:
-    if not create and not Path(url.database or "").is_file():
-        raise DatabaseMissing(url=url.render_as_string())
+def _set_up_mysql(connection: Connection) -> None:
+    """Nothing is cut short in silence: no value, and no value of a thousand parts."""
+    if not _is_new(connection):
+        return
+    is_mariadb = getattr(connection.dialect, "is_mariadb", False)
+    parts = "max_recursive_iterations" if is_mariadb else "cte_max_recursion_depth"
+    _run_once(connection, "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')")
+    _run_once(connection, f"SET SESSION {parts} = 4294967295")
+
+
+def _is_new(connection: Connection) -> bool:
+    """Whether this is the first use of the driver's connection behind one of SQLAlchemy's."""
+    known = bool(connection.info.get("kapelle"))
+    connection.info["kapelle"] = True
+    return not known
+
+
+def _run_once(connection: Connection, setting: str) -> None:
+    driver = connection.connection
+    cursor = driver.cursor()
+    cursor.execute(setting)
+    cursor.close()
+    driver.commit()
+
+
+def _sqlite(address: Address) -> Engine:
+    if not address.create and not Path(address.url.database or "").is_file():
+        raise DatabaseMissing(url=address.url.render_as_string())
     engine = create_engine(
-        url, connect_args={"check_same_thread": False, "timeout": 30}, pool_size=5, max_overflow=20
+        address.url,
+        connect_args={"check_same_thread": False, "timeout": 30},
+        pool_size=5,
+        max_overflow=20,
     )
-    event.listen(engine, "connect", _set_up)
+    event.listen(engine, "connect", _set_up_sqlite)
     event.listen(engine, "begin", _begin)
     return engine
 
 
-def _set_up(connection: sqlite3.Connection, _record: Any) -> None:
+def _set_up_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
     connection.isolation_level = None  # BEGIN is ours, see `_begin`
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
@@ -95,3 +188,13 @@ def _set_up(connection: sqlite3.Connection, _record: Any) -> None:
 def _begin(connection: Connection) -> None:
     writes = connection.get_execution_options().get("kapelle_writes", False)
     connection.connection.cursor().execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _renaming(prefix: str) -> Callable[..., tuple[str, Any]]:
+    """Puts another prefix into statements as they go out; what users give is not in them."""
+
+    def rename(*seen: Any) -> tuple[str, Any]:
+        _, _, statement, parameters, *_ = seen
+        return statement.replace(PREFIX, prefix), parameters
+
+    return rename

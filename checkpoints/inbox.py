@@ -85,7 +85,7 @@ class Inbox:
             partial(having, tenant=self._tenant, status=("pending",), thread=thread)
         )
 
-    async def claimed(self, thread: str) -> list[Ask]:
+    async def claimed(self, thread: str | None = None) -> list[Ask]:
         """What was answered and is not applied yet: to be driven again."""
         return await self._access.aread(
             partial(having, tenant=self._tenant, status=("claimed",), thread=thread)

@@ -38,7 +38,7 @@ class SqlSaver(BaseCheckpointSaver[str]):
     def __init__(self, access: Access, *, serde: SerializerProtocol, max_bytes: int) -> None:
         super().__init__(serde=serde)
         self._access = access
-        self._most = max_bytes
+        self.max_bytes = max_bytes
         self._growth = Growth()
         self._addressed: dict[tuple[str, str | None], None] = {}
 
@@ -211,7 +211,7 @@ class SqlSaver(BaseCheckpointSaver[str]):
         return partial(reading.one, self._view(), self._growth, config)
 
     def _pen(self) -> writing.Pen:
-        return writing.Pen(self.serde, self._most, self._growth)
+        return writing.Pen(self.serde, self.max_bytes, self._growth)
 
     def _view(self) -> reading.View:
         return reading.View(self._access.tenant, self.serde)

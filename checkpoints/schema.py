@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sqlalchemy import Column, Connection, MetaData, String, Table, func, inspect, select
 
+from kapelle.checkpoints.engine import PREFIX
 from kapelle.state.errors import DatabaseNewer
 
 HEAD = "0001"
@@ -42,7 +43,8 @@ def upgrade(connection: Connection, url: str) -> None:
 
 def version(connection: Connection) -> str | None:
     """The version of the schema there; None if there is none."""
-    if not inspect(connection).has_table(VERSION_TABLE):
+    prefix = connection.get_execution_options()["kapelle_prefix"]
+    if not inspect(connection).has_table(VERSION_TABLE.replace(PREFIX, prefix)):
         return None
     return connection.scalar(select(_version.c.version_num))
 

@@ -18,6 +18,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 
+from kapelle.checkpoints.engine import PREFIX
+
 Row = dict[str, Any]
 
 CONFLICTS: dict[str, Callable[[Table], Any]] = {
@@ -50,14 +52,16 @@ class Statement:
         """
         self._build = build
         self._conditional = conditional
-        self._compiled: dict[str, _Compiled | None] = {}
+        self._compiled: dict[tuple[str, str], _Compiled | None] = {}
 
     def run(self, connection: Connection, rows: Sequence[Row]) -> None:
         """Run it once a row. All rows have the same keys."""
         dialect = connection.dialect
-        if dialect.name not in self._compiled:
-            self._compiled[dialect.name] = _compile(self._build(dialect.name), dialect, rows[0])
-        compiled = self._compiled[dialect.name]
+        prefix = connection.get_execution_options()["kapelle_prefix"]
+        if (dialect.name, prefix) not in self._compiled:
+            compiled = _compile(self._build(dialect.name), dialect, prefix, rows[0])
+            self._compiled[dialect.name, prefix] = compiled
+        compiled = self._compiled[dialect.name, prefix]
         if compiled is None:
             return
         parameters = [compiled.parameters(row) for row in rows]
@@ -135,17 +139,18 @@ class _Compiled:
     """What the driver wants of a row: a tuple or a dict."""
 
 
-def _compile(statement: Any, dialect: Dialect, row: Row) -> _Compiled | None:
+def _compile(statement: Any, dialect: Dialect, prefix: str, row: Row) -> _Compiled | None:
     if statement is None:
         return None
     compiled = statement.compile(dialect=dialect, column_keys=list(row))
+    sql = str(compiled).replace(PREFIX, prefix)
     fixed = {key: value for key, value in compiled.params.items() if key not in row}
     if not dialect.positional:
-        return _Compiled(str(compiled), lambda row: {**fixed, **row})
+        return _Compiled(sql, lambda row: {**fixed, **row})
     names = tuple(compiled.positiontup)
     if fixed:
-        return _Compiled(str(compiled), lambda row: _pick(names, {**fixed, **row}))
-    return _Compiled(str(compiled), lambda row: _pick(names, row))
+        return _Compiled(sql, lambda row: _pick(names, {**fixed, **row}))
+    return _Compiled(sql, lambda row: _pick(names, row))
 
 
 def _pick(names: tuple[str, ...], row: Row) -> tuple[Any, ...]:

@@ -13,9 +13,12 @@ Names that are compared stand in columns without padding and folding; texts of m
 stand in binary columns only. Change nothing here without a migration.
 """
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Column,
+    Constraint,
     Float,
     Index,
     Integer,
@@ -69,9 +72,14 @@ def value() -> tuple[Column[object], ...]:
     )
 
 
-checkpoints = Table(
+def table(title: str, *parts: Column[Any] | Constraint | Index, **options: Any) -> Table:
+    """A table; on MariaDB and MySQL in the engine that has transactions."""
+    options |= {"mysql_engine": "InnoDB", "mariadb_engine": "InnoDB"}
+    return Table(title, metadata, *parts, **options)
+
+
+checkpoints = table(
     "kapelle_checkpoints",
-    metadata,
     Column("seq", SEQ, primary_key=True, autoincrement=True),
     Column("tenant", name(64), nullable=False),
     Column("thread", name(255), nullable=False),
@@ -89,9 +97,8 @@ checkpoints = Table(
     sqlite_autoincrement=True,
 )
 
-blobs = Table(
+blobs = table(
     "kapelle_blobs",
-    metadata,
     tenant(),
     Column("thread", name(255), primary_key=True),
     Column("place", HASH, primary_key=True),
@@ -102,9 +109,8 @@ blobs = Table(
     sqlite_with_rowid=False,
 )
 
-writes = Table(
+writes = table(
     "kapelle_writes",
-    metadata,
     tenant(),
     Column("thread", name(255), primary_key=True),
     Column("place", HASH, primary_key=True),
@@ -117,18 +123,16 @@ writes = Table(
     sqlite_with_rowid=False,
 )
 
-payloads = Table(
+payloads = table(
     "kapelle_payloads",
-    metadata,
     tenant(),
     Column("thread", name(255), primary_key=True),
     Column("hash", HASH, primary_key=True),
     Column("body", DATA, nullable=False),
 )
 
-marks = Table(
+marks = table(
     "kapelle_marks",
-    metadata,
     tenant(),
     Column("seq", SEQ, primary_key=True, autoincrement=False),
     Column("mark", HASH, primary_key=True),
@@ -136,9 +140,8 @@ marks = Table(
     sqlite_with_rowid=False,
 )
 
-asks = Table(
+asks = table(
     "kapelle_asks",
-    metadata,
     tenant(),
     Column("id", name(64), primary_key=True),
     Column("thread", name(255), nullable=False),
@@ -157,9 +160,8 @@ asks = Table(
     Index("kapelle_ask_status", "tenant", "status", "asked_at"),
 )
 
-runs = Table(
+runs = table(
     "kapelle_runs",
-    metadata,
     tenant(),
     Column("thread", name(255), primary_key=True),
     Column("run", name(64), nullable=False),
@@ -178,9 +180,8 @@ runs = Table(
     Index("kapelle_run_status", "tenant", "status", "lease_until"),
 )
 
-events = Table(
+events = table(
     "kapelle_events",
-    metadata,
     Column("seq", SEQ, primary_key=True, autoincrement=True),
     Column("tenant", name(64), nullable=False),
     Column("thread", name(255), nullable=False),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import create_engine
 
 from kapelle.checkpoints import Database
 from kapelle.state.errors import DatabaseFailed, DatabaseMissing, DatabaseNewer, Misbuilt
@@ -31,6 +32,24 @@ def test_a_path_is_a_url(tmp_path: Path) -> None:
     with Database(str(path)) as database:
         assert database.saver.get_tuple(NOWHERE) is None
     assert path.is_file()
+
+
+@pytest.mark.parametrize("prefix", ["", "x'; DROP TABLE runs; --", "Up_", "1_", "a" * 40])
+def test_a_prefix_that_could_be_a_statement_is_refused(url: str, prefix: str) -> None:
+    with pytest.raises(Misbuilt, match="table_prefix"):
+        Database(url, table_prefix=prefix)
+
+
+def test_a_schema_is_postgresqls(tmp_path: Path) -> None:
+    with pytest.raises(Misbuilt, match="PostgreSQL"):
+        Database(str(tmp_path / "x.db"), schema="own")
+
+
+def test_an_engine_of_sqlites_gives_its_file(tmp_path: Path) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path / 'engine.db'}")
+    with Database(engine) as database:
+        assert database.saver.get_tuple(NOWHERE) is None
+    assert (tmp_path / "engine.db").is_file()
 
 
 def test_nonsense_is_no_url() -> None:

@@ -15,4 +15,4 @@ depends_on = None
 
 def upgrade() -> None:
     """Make all tables."""
-    metadata.create_all(op.get_bind())
+    metadata.create_all(op.get_bind(), checkfirst=False)
