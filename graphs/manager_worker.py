@@ -108,7 +108,7 @@ def to_workers(state: Team) -> list[Send]:
     assert plan is not None
     stand = standings(plan, results, state["revisions"])
     sends = []
-    for task in plan.tasks:
+    for task in sorted(plan.tasks, key=lambda task: -task.priority):
         last = results.get(task.id)
         if stand[task.id] == "waiting" and last is not None and last.escalation is not None:
             sends.append(Send("approve", Asked(ask=last.escalation, stopped=last)))

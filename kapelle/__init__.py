@@ -7,11 +7,12 @@ from kapelle.runs import Run, Runs, arun, run
 from kapelle.state.approval import Approval, Escalation
 from kapelle.state.budget import Budget
 from kapelle.state.policy import Policy
-from kapelle.state.task import Plan, Reply, Task
+from kapelle.state.task import Brief, Plan, Reply, Task
 from kapelle.state.verdict import Verdict
 
 __all__ = [
     "Approval",
+    "Brief",
     "Budget",
     "Database",
     "Escalation",

@@ -15,7 +15,7 @@ from langgraph.graph import StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import RunControl
 from langgraph.types import Command
-from pydantic import JsonValue
+from pydantic import JsonValue, ValidationError
 
 from kapelle.checkpoints.database import Database
 from kapelle.checkpoints.runbook import RunRow
@@ -25,6 +25,7 @@ from kapelle.nodes.services import Services
 from kapelle.state.approval import Approval, Ask, Choice
 from kapelle.state.budget import Usage
 from kapelle.state.errors import (
+    BadTask,
     EmptyTask,
     Failed,
     KapelleError,
@@ -66,6 +67,17 @@ class Run:
         """What the run used, as far as its result says."""
         return self.result.usage if self.result else Usage()
 
+    def document(self) -> dict[str, JsonValue]:
+        """The run as plain JSON."""
+        return {
+            "thread": self.thread,
+            "graph": self.graph,
+            "status": self.status,
+            "task": self.task.model_dump(mode="json"),
+            "result": self.result.model_dump(mode="json") if self.result else None,
+            "asks": [each.ask.model_dump(mode="json") for each in self.asks],
+        }
+
 
 @dataclass(frozen=True)
 class OpenAsk:
@@ -74,8 +86,30 @@ class OpenAsk:
     ask: Ask
     runs: "Runs" = field(repr=False)
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.ask, name)
+    @property
+    def id(self) -> str:
+        """What the command line and `Runs.answer` know it by."""
+        return self.ask.id
+
+    @property
+    def question(self) -> str:
+        """What a person is to decide."""
+        return self.ask.question
+
+    @property
+    def reason(self) -> str:
+        """Why nobody else could decide it."""
+        return self.ask.reason
+
+    @property
+    def evidence(self) -> JsonValue:
+        """What is shown; approved, it becomes the output."""
+        return self.ask.evidence
+
+    @property
+    def offers(self) -> tuple[Choice, ...]:
+        """The answers that make sense."""
+        return self.ask.offers
 
     def approve(self, *, by: str) -> Run:
         """Accept what is shown."""
@@ -141,17 +175,24 @@ class Runs:
             StillWaiting: the thread has open asks.
             ThreadBusy: another process advances the thread.
         """
-        work = as_task(task)
-        self._app(graph)
-        row = await self.db.runs.open(
-            thread or f"{graph}-{uuid.uuid4().hex[:8]}",
-            graph=graph,
-            target=dict(target or {}),
-            task=work,
-            holder=self._holder,
-            lease_seconds=LEASE,
-        )
+        row = await self._opened(graph, task, thread, target)
         return await self._drive(row, row.fence, listen)
+
+    async def begin(
+        self,
+        graph: str,
+        task: Task | str,
+        *,
+        thread: str | None = None,
+        target: Mapping[str, JsonValue] | None = None,
+    ) -> Run:
+        """Write a run down without driving it; `resume` or `recover` does, here or elsewhere.
+
+        For a service that answers at once. Arguments and errors are those of `start`.
+        """
+        row = await self._opened(graph, task, thread, target)
+        await self.db.runs.release(row.thread, self._holder, row.fence, status="running")
+        return await self.read(row.thread)
 
     async def answer(self, ask: str, approval: Approval, *, listen: Listener | None = None) -> Run:
         """Answer one ask, by its id, and drive its run on.
@@ -226,13 +267,26 @@ class Runs:
         finally:
             run.cancel()
 
+    async def asks(self) -> list[Ask]:
+        """What waits for a person, in all runs, oldest first."""
+        return await self.db.inbox.pending()
+
+    async def events(self, thread: str) -> list[Event]:
+        """What happened in a run, in order.
+
+        Raises:
+            UnknownThread: there is no run on it.
+        """
+        await self.db.runs.get(thread)
+        return await self.db.journal.read(thread)
+
     async def recover(self) -> list[Run]:
         """Go on with every run whose process died, or died before it used the answer it was given.
 
         What another process is faster with is left to it; a run that can't go on is logged.
         """
         died = [row.thread for row in await self.db.runs.abandoned()]
-        answered = [ask.thread for ask in await self.db.inbox.claimed(None)]  # type: ignore[arg-type]  # of all
+        answered = [ask.thread for ask in await self.db.inbox.claimed()]
         gone_on = []
         for thread in dict.fromkeys([*died, *answered]):
             try:
@@ -243,6 +297,24 @@ class Runs:
             except KapelleError:
                 log.exception("the run on thread %s can't go on", thread)
         return [run for run in gone_on if run.status != "running"]
+
+    async def _opened(
+        self,
+        graph: str,
+        task: Task | str,
+        thread: str | None,
+        target: Mapping[str, JsonValue] | None,
+    ) -> RunRow:
+        work = as_task(task)
+        self._app(graph)
+        return await self.db.runs.open(
+            thread or f"{graph}-{uuid.uuid4().hex[:8]}",
+            graph=graph,
+            target=dict(target or {}),
+            task=work,
+            holder=self._holder,
+            lease_seconds=LEASE,
+        )
 
     async def _drive(self, row: RunRow, fence: int, listen: Listener | None) -> Run:
         app, thread = self._app(row.graph), row.thread
@@ -260,7 +332,7 @@ class Runs:
                 given = _answers(claimed)
 
     async def _let_go(self, row: RunRow, fence: int, result: Result | None) -> bool:
-        """Mark how the run stands and give the lease back, unless an answer is yet to be applied."""
+        """Mark how the run stands and give the lease back, unless an answer waits to be used."""
         waits = bool(await self.db.inbox.pending(row.thread))
         left = None if waits else result or _lost(row)
         return await self.db.runs.release(
@@ -379,6 +451,25 @@ class SyncRuns:
         """See `Runs.stream`."""
         return each(self._runs.stream(graph, task, thread=thread))
 
+    def begin(
+        self,
+        graph: str,
+        task: Task | str,
+        *,
+        thread: str | None = None,
+        target: Mapping[str, JsonValue] | None = None,
+    ) -> Run:
+        """See `Runs.begin`."""
+        return wait(self._runs.begin(graph, task, thread=thread, target=target))
+
+    def asks(self) -> list[Ask]:
+        """See `Runs.asks`."""
+        return wait(self._runs.asks())
+
+    def events(self, thread: str) -> list[Event]:
+        """See `Runs.events`."""
+        return wait(self._runs.events(thread))
+
     def recover(self) -> list[Run]:
         """See `Runs.recover`."""
         return wait(self._runs.recover())
@@ -422,11 +513,15 @@ def as_task(task: Task | str) -> Task:
 
     Raises:
         EmptyTask: the goal is blank.
+        BadTask: it is no text that can be kept.
     """
     goal = task.goal if isinstance(task, Task) else task
     if not goal.strip():
         raise EmptyTask
-    return task if isinstance(task, Task) else Task(goal=goal)
+    try:
+        return task if isinstance(task, Task) else Task(goal=goal)
+    except ValidationError as error:
+        raise BadTask(why=error.errors()[0]["msg"]) from None
 
 
 @cache

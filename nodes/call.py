@@ -70,6 +70,7 @@ async def call(
     """
     tries: list[Attempt] = []
     feedback = brief.feedback
+    brief = brief.model_copy(update={"key": f"{here.step}/{task.id}"})
     most = 1 if agent.where == "graph" else policy.attempts
     while True:
         number = len(tries) + 1
@@ -197,7 +198,8 @@ class _Turn:
 
     def _valid(self, reply: Reply) -> JsonValue:
         output = plain(reply.output, self.policy.max_bytes)
-        plain((reply.claims, reply.escalation), self.policy.max_bytes)
+        if reply.claims or reply.escalation:
+            plain((reply.claims, reply.escalation), self.policy.max_bytes)
         schema = self.agent.card.output
         if schema is not None and reply.escalation is None:
             output = _conform(output, schema)

@@ -56,8 +56,14 @@ async def _next(items: AsyncIterator[T]) -> T:
 @cache
 def _loop() -> asyncio.AbstractEventLoop:
     loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, name=_NAME, daemon=True).start()
+    forever = _forever()  # one root task for all calls: anyio ends worker processes with the root
+    run = loop.run_until_complete
+    threading.Thread(target=run, args=(forever,), name=_NAME, daemon=True).start()
     return loop
+
+
+async def _forever() -> None:
+    await asyncio.Event().wait()
 
 
 if hasattr(os, "register_at_fork"):  # a forked process has the loop, but not its thread

@@ -32,8 +32,9 @@ class Here:
     """LangGraph's custom stream."""
 
     async def begin(self, task: Task) -> None:
-        """Set the run's goal; a nested graph works within the goal of the whole."""
+        """Set the run's goal and open its book; a nested graph shares those of the whole."""
         if not self.place:
+            await self.services.ledger.open(self.thread)
             await self.services.memory.decide(self.thread, MasterContext(goal=task.goal))
 
     def tell(self, kind: EventKind, what: str, *, mark: object = "", **fields: Any) -> None:

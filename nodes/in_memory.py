@@ -47,6 +47,10 @@ class MemoryLedger:
         self._books: dict[str, dict[str, Spend]] = {}
         self._sums: dict[str, Usage] = {}
 
+    async def open(self, book: str) -> None:
+        """Begin a book anew."""
+        self._books[book], self._sums[book] = {}, Usage()
+
     async def reserve(self, book: str, key: str, wanted: Usage, budget: Budget) -> bool:
         """Set `wanted` aside, if the budget allows it."""
         entries = self._books.setdefault(book, {})

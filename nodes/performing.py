@@ -2,7 +2,6 @@
 
 from typing import Any, Protocol, TypedDict
 
-from langgraph.errors import GraphInterrupt
 from langgraph.runtime import Runtime
 
 from kapelle.nodes.agent import Agent
@@ -45,7 +44,7 @@ def worker(agent: Agent, policy: Policy) -> Worker:
         _ = graph
         task, place = state["subtask"], here(runtime)
         desk = await board(runtime, policy.parallel)
-        outcome: Result | None = _blocked(state, "the worker was stopped")
+        outcome: Result | None = PARKED  # also if the worker is stopped: it will run again
         try:
             given = await _needs(desk, state)
             if any(result is PARKED for result in given.values()) or runtime.drain_requested:
@@ -60,9 +59,6 @@ def worker(agent: Agent, policy: Policy) -> Worker:
                 )
                 outcome = await _done(agent, brief, place, policy, desk, state)
             return {"results": {task.id: outcome}}
-        except GraphInterrupt:
-            outcome = PARKED
-            raise
         finally:
             desk.post(task.id, outcome)
 
@@ -84,8 +80,13 @@ async def _done(
     _message(place, "request", "manager", name, task.id, revision)
     limit = None if agent.where == "graph" else desk.limit
     result = await call(agent, task, brief, here=place, policy=policy, limit=limit)
-    stamp = {"revision": revision, "usage": state["used"] + result.usage}
-    result = weighed(result, policy).model_copy(update=stamp)
+    result = weighed(result, policy)
+    if revision > 1:
+        stamp = {"revision": revision, "usage": state["used"] + result.usage}
+        result = result.model_copy(update=stamp)
+    if result.status == "waiting" and result.escalation is not None:
+        why = result.escalation.question
+        place.tell("escalation", "asked", task=task.id, agent=name, why=why, mark=revision)
     said: Performative = {"failed": "failure", "refused": "refuse"}.get(result.status, "inform")  # type: ignore[assignment]
     _message(place, said, name, "manager", task.id, revision)
     return result

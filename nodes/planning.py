@@ -10,6 +10,7 @@ from pydantic import JsonValue, TypeAdapter, ValidationError
 from kapelle.nodes.agent import Agent
 from kapelle.nodes.call import call
 from kapelle.nodes.here import Here, here
+from kapelle.nodes.pattern import Given
 from kapelle.nodes.services import Services, names
 from kapelle.state.approval import Escalation
 from kapelle.state.budget import Usage
@@ -18,12 +19,6 @@ from kapelle.state.task import Brief, Plan, Result, Revision, Task
 from kapelle.state.team import plan_flaws, replanned
 
 _TASKS = TypeAdapter(tuple[Task, ...])
-
-
-class Asked(TypedDict):
-    """What a first planning reads."""
-
-    task: Task
 
 
 class Stuck(TypedDict):
@@ -40,7 +35,7 @@ class Stuck(TypedDict):
 class Planner(Protocol):
     """The node that plans."""
 
-    async def __call__(self, state: Asked, *, runtime: Runtime[Services]) -> dict[str, Any]:
+    async def __call__(self, state: Given, *, runtime: Runtime[Services]) -> dict[str, Any]:
         """A plan, an ask about one, or a failed result, as an update."""
         ...
 
@@ -56,7 +51,7 @@ class Replanner(Protocol):
 def plan(planner: Agent, workers: Sequence[Agent], policy: Policy) -> Planner:
     """The node that decomposes a new task; it forgets what an earlier task left behind."""
 
-    async def plan(state: Asked, runtime: Runtime[Services]) -> dict[str, Any]:
+    async def plan(state: Given, runtime: Runtime[Services]) -> dict[str, Any]:
         place, task = here(runtime), state["task"]
         await place.begin(task)
         fresh: dict[str, Any] = {

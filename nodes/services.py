@@ -30,6 +30,9 @@ class Journal(Protocol):
 class Ledger(Protocol):
     """The book of what is reserved and spent, one per run."""
 
+    async def open(self, book: str) -> None:
+        """Begin a book anew: another run begins on its thread."""
+
     async def reserve(self, book: str, key: str, wanted: Usage, budget: Budget) -> bool:
         """Set `wanted` aside for the call `key`; False if that would break the budget."""
         ...

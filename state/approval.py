@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import JsonValue
+from pydantic import Field, JsonValue
 
 from kapelle.state.noun import Noun
 
@@ -20,7 +20,7 @@ class Escalation(Noun):
     reason: str = ""
     """Why nobody else could decide it."""
     evidence: JsonValue = None
-    """What the person needs to see."""
+    """What the person needs to see: the proposal, which becomes the output if it is approved."""
     about: Literal["plan", "task", "result"] = "task"
     """Whether the plan, one subtask or the final result is at stake."""
     task: str = ""
@@ -35,7 +35,7 @@ class Approval(Noun):
     """A person's answer to one ask."""
 
     decision: Choice
-    by: str
+    by: str = Field(min_length=1)
     """Who answered."""
     value: JsonValue = None
     """For `edit` what replaces the proposal; for `respond` what the agent is told."""

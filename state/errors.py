@@ -4,6 +4,7 @@
     ├── Misbuilt              the programmer's: raised when a graph or an agent is built
     ├── Refused               our rule said no
     │   ├── EmptyTask
+    │   ├── BadTask
     │   ├── UnknownThread
     │   ├── UnknownAsk
     │   ├── UnknownTarget
@@ -27,6 +28,7 @@ The class docstring is the default message; what an error knows is in its fields
 does wrong is never raised: it is a `Failure` in a `Result`.
 """
 
+from datetime import UTC, datetime
 from typing import Any
 
 
@@ -57,6 +59,10 @@ class EmptyTask(Refused):
     """The task is empty: say in `goal` (or --task) what is to be done."""
 
 
+class BadTask(Refused):
+    """The task can't be used: {why}."""
+
+
 class UnknownThread(Refused):
     """There is no run on thread {thread!r}; `kapelle runs` lists the threads there are."""
 
@@ -70,7 +76,11 @@ class UnknownTarget(Refused):
 
 
 class AlreadyAnswered(Refused):
-    """Ask {ask} was already answered: {decision} by {by} at {at}."""
+    """Ask {ask} was already answered: {decision} by {by} at {when}."""
+
+    def __init__(self, message: str | None = None, **fields: Any) -> None:
+        when = datetime.fromtimestamp(float(fields.get("at") or 0), tz=UTC)
+        super().__init__(message, when=f"{when:%Y-%m-%d %H:%M:%S} UTC", **fields)
 
 
 class NotAllowed(Refused):

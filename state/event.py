@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import JsonValue
+from pydantic import Field, JsonValue
 
 from kapelle.state.budget import Usage
 from kapelle.state.noun import Noun
@@ -31,5 +31,5 @@ class Event(Noun):
     usage: Usage = Usage()
     why: str = ""
     """The reason, in a sentence."""
-    data: dict[str, JsonValue] = {}
+    data: dict[str, JsonValue] = Field(default_factory=dict)
     """What else is known, as plain JSON."""

@@ -18,7 +18,7 @@ Status = Literal["done", "partial", "waiting", "failed", "refused"]
 M = TypeVar("M", bound=BaseModel)
 
 FailureKind = Literal[
-    "raised", "timeout", "invalid", "misfit", "too_large", "budget", "refused", "blocked", "crashed"
+    "raised", "timeout", "invalid", "too_large", "budget", "refused", "blocked", "crashed"
 ]
 
 
@@ -29,7 +29,7 @@ class Task(Noun):
     """Unique within its plan."""
     goal: str = Field(min_length=1)
     """What is to be done, in words."""
-    inputs: dict[str, JsonValue] = {}
+    inputs: dict[str, JsonValue] = Field(default_factory=dict)
     """What the work needs to know, as plain JSON."""
     needs: tuple[str, ...] = ()
     """Ids of the tasks whose results this one needs."""
@@ -59,16 +59,19 @@ class Plan(Noun):
 class Brief(Noun):
     """What an agent is given beside its task."""
 
-    results: dict[str, "Result"] = {}
+    results: dict[str, "Result"] = Field(default_factory=dict)
     """Results of the tasks this one needs, by task id; for a synthesizer or judge, of all."""
     context: MasterContext = MasterContext()
     """What all agents of the run share."""
     feedback: tuple[str, ...] = ()
     """What was wrong with earlier tries, oldest first."""
-    goals: dict[str, str] = {}
+    goals: dict[str, str] = Field(default_factory=dict)
     """For a synthesizer or judge: what each subtask was to do, by task id."""
-    agents: dict[str, tuple[str, ...]] = {}
+    agents: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """For a planner: who can work, name to skills."""
+    key: str = ""
+    """Names this piece of work: the same in each try, after a crash and on resume, so that what
+    must happen once can be keyed by it."""
     attempt: int = 1
     """The how-manieth try this is, from 1."""
 
@@ -134,7 +137,7 @@ class Result(Noun):
     escalation: Escalation | None = None
     """What a person is asked, for `waiting`."""
     missing: tuple[str, ...] = ()
-    """Tasks without a result, for `partial`."""
+    """Tasks without a result, for `partial`; those of a nested run as `task/part`."""
     contradictions: tuple[Contradiction, ...] = ()
     """Claims that could not both hold, with what was decided."""
     revision: int = 1
@@ -233,9 +236,16 @@ def _canonical(noun: Noun) -> str:
     return noun.model_dump_json()
 
 
+def missed(result: Result) -> tuple[str, ...]:
+    """What is missing of a task that was done in part, as `task/part`."""
+    if result.status != "partial":
+        return ()
+    return tuple(f"{result.task}/{part}" for part in result.missing) or (result.task,)
+
+
 def total_usage(attempts: Iterable[Attempt]) -> Usage:
     """What these tries used together."""
-    return sum((a.usage for a in attempts), Usage())
+    return sum((attempt.usage for attempt in attempts), Usage())
 
 
 def settled(result: Result, **change: Any) -> Result:

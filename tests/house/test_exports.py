@@ -8,6 +8,7 @@ import kapelle.graphs
 
 PUBLIC = [
     "Approval",
+    "Brief",
     "Budget",
     "Database",
     "Escalation",
