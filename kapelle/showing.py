@@ -231,7 +231,7 @@ def _plain(value: JsonValue) -> str:
 
 
 def _table(*head: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
     for name in head:
         table.add_column(name, overflow="fold")
     return table

@@ -165,7 +165,9 @@ def _head(row: RunRow, events: Sequence[Event]) -> Iterator[RenderableType]:
 
 
 def _shares(found: Sequence[Share]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", show_footer=True)
+    table = Table(
+        box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold", show_footer=True
+    )
     table.add_column("Agent", "in all")
     for name, total in _totals(found):
         table.add_column(name, total, justify="right")
