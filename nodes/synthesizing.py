@@ -12,7 +12,7 @@ from kapelle.nodes.services import Services
 from kapelle.state.context import Contradiction, contradictions
 from kapelle.state.policy import Policy
 from kapelle.state.task import Brief, Failure, Plan, Result
-from kapelle.state.team import Team, leaves, missing
+from kapelle.state.team import Team, leaves, missing, never_begun
 
 
 class Synthesizer(Protocol):
@@ -81,15 +81,18 @@ async def _brief(
 
 
 def _nothing(state: Team, plan: Plan) -> Result:
-    failures = [
-        f"{t}: {r.failure.message}" for t, r in sorted(state["results"].items()) if r.failure
+    causes = [
+        (f"{t}: {r.failure.message}", r.failure.kind)
+        for t, r in sorted(state["results"].items())
+        if r.failure is not None and not never_begun(r)
     ]
-    why = "no subtask was done; " + "; ".join(failures[:3])
-    over = any(r.failure and r.failure.kind == "budget" for r in state["results"].values())
+    kinds = [kind for _, kind in causes]
+    kind = "budget" if "budget" in kinds else kinds[0] if kinds else "blocked"
+    why = "no subtask was done; " + "; ".join(why for why, _ in causes[:3])
     return Result(
         task=state["task"].id,
-        status="partial" if over else "failed",
-        failure=Failure(kind="budget" if over else "blocked", message=why),
+        status="refused" if set(kinds) == {"refused"} else "failed",
+        failure=Failure(kind=kind, message=why),
         missing=tuple(sorted(t.id for t in plan.tasks)),
         usage=sum((r.usage for r in state["results"].values()), state["spent"]),
     )

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, TypedDict
 from kapelle.state.approval import Approval, Escalation
 from kapelle.state.budget import Usage
 from kapelle.state.policy import Policy
-from kapelle.state.task import Failure, Result, Task, merge_results, settled
+from kapelle.state.task import Failure, Result, Task, merge_results, missed, settled
 from kapelle.state.team import advice
 from kapelle.state.verdict import Verdict
 
@@ -78,16 +78,20 @@ def left_line(
 ) -> Result:
     """What leaves the line: the last stage's work; what was finished, if the line was stopped."""
     reached = [results[name] for name in stages if name in results]
-    good = {name: results[name] for name in stages if name in results and _good(results[name])}
+    good = {result.task: result for result in reached if _good(result)}
     last = reached[-1]
+    lost = [name for name in stages if name not in good]
+    halves = [part for result in good.values() for part in missed(result)]
     ending: dict[str, Any] = {
         "task": task.id,
         "usage": sum((r.usage for r in reached), spent),
-        "missing": tuple(name for name in stages if name not in good) or last.missing,
+        "missing": tuple(lost + halves),
     }
-    if len(good) < len(stages) and good and last.status == "failed":
+    if lost and good and last.status == "failed":
         output = {name: result.output for name, result in good.items()}
         ending |= {"status": "partial", "output": output}
+    elif halves and last.status == "done":
+        ending |= {"status": "partial"}
     return last.model_copy(update=ending)
 
 

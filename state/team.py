@@ -17,6 +17,7 @@ from kapelle.state.task import (
     flaws_of,
     merge_results,
     merge_revisions,
+    missed,
     settled,
 )
 from kapelle.state.verdict import Verdict
@@ -62,8 +63,12 @@ def standing(result: Result | None, order: Revision | None) -> Standing:
         return "done"
     if result.status == "waiting":
         return "waiting"
-    never_begun = result.agent is None and result.failure and result.failure.kind == "blocked"
-    return "due" if never_begun else "lost"
+    return "due" if never_begun(result) else "lost"
+
+
+def never_begun(result: Result) -> bool:
+    """Whether no agent was even asked, because something it needs was not done."""
+    return result.agent is None and result.failure is not None and result.failure.kind == "blocked"
 
 
 def standings(
@@ -289,9 +294,11 @@ def _why(result: Result | None) -> str:
 def missing(
     plan: Plan, results: Mapping[str, Result], revisions: Mapping[str, Revision]
 ) -> tuple[str, ...]:
-    """The subtasks without a usable result, in order of id."""
+    """The subtasks without a usable result, and what those done in part are missing."""
     stand = standings(plan, results, revisions)
-    return tuple(sorted(t for t, s in stand.items() if s != "done"))
+    lost = [t for t, s in stand.items() if s != "done"]
+    halves = [p for t, s in stand.items() if s == "done" for p in missed(results[t])]
+    return tuple(sorted(lost + halves))
 
 
 def leaves(plan: Plan, results: Mapping[str, Result]) -> object:

@@ -131,6 +131,11 @@ def test_a_line_a_person_stopped_is_refused() -> None:
     assert result.missing == ("draft", "polish")
 
 
-def test_what_the_last_stage_missed_is_missing() -> None:
-    results = [made("find"), made("draft"), made("polish", "partial", missing=("a", "b"))]
-    assert (left(*results).status, left(*results).missing) == ("partial", ("a", "b"))
+def test_what_a_stage_did_in_part_makes_the_whole_partial() -> None:
+    half = {"status": "partial", "missing": ("a", "b")}
+    last = left(made("find"), made("draft"), made("polish", output="p", **half))
+    assert (last.status, last.output) == ("partial", "p")
+    assert last.missing == ("polish/a", "polish/b")
+    first = left(made("find", **half), made("draft"), made("polish", output="p"))
+    assert (first.status, first.output) == ("partial", "p")
+    assert first.missing == ("find/a", "find/b")

@@ -119,7 +119,14 @@ def test_what_is_missing_is_all_that_is_not_done(
     plan: Plan, results: dict[str, Result], orders: dict[str, Revision]
 ) -> None:
     stand = standings(plan, results, orders)
-    assert missing(plan, results, orders) == tuple(sorted(t for t in stand if stand[t] != "done"))
+    half = [t for t in stand if stand[t] == "done" and results[t].status == "partial"]
+    lost = [t for t in stand if stand[t] != "done"]
+    assert missing(plan, results, orders) == tuple(sorted(lost + half))
+
+
+def test_what_a_part_is_missing_is_named_under_it() -> None:
+    half = made("a", "partial", missing=("y", "x"))
+    assert missing(planned(a="", b=""), {"a": half}, {}) == ("a/x", "a/y", "b")
 
 
 # ── what comes next ───────────────────────────────────────────────────────────────────────────

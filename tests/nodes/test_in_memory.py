@@ -139,6 +139,14 @@ async def test_a_reservation_told_twice_is_one() -> None:
     assert await ledger.spent("a") == one
 
 
+async def test_a_book_that_is_opened_is_empty_again() -> None:
+    ledger, one = MemoryLedger(), Usage(calls=1)
+    assert await ledger.reserve("a", "k", one, Budget(calls=1))
+    await ledger.open("a")
+    assert await ledger.spent("a") == Usage()
+    assert await ledger.reserve("a", "k", one, Budget(calls=1))
+
+
 async def test_what_was_never_reserved_cannot_be_settled() -> None:
     ledger = MemoryLedger()
     await ledger.settle("a", "k", Usage(calls=1))

@@ -90,7 +90,7 @@ class Run:
     ) -> None:
         self.graph = graph.compile(checkpointer=saver)
         self.saved = saver is not None
-        self.config = {"configurable": {"thread_id": thread}}
+        self.config: dict[str, Any] = {"configurable": {"thread_id": thread}}
         self.services: Services = in_memory()
         self.task = Task(goal=goal)
         self.final: dict[str, Any] = {}
