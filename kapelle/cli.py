@@ -18,7 +18,7 @@ from kapelle.driving import Stopped, answering, drive, resuming
 from kapelle.nodes.door import wait
 from kapelle.runs import Listener, Run, Runs
 from kapelle.state.approval import Approval, Ask
-from kapelle.state.errors import AlreadyAnswered, EmptyTask, KapelleError, Refused, UnknownThread
+from kapelle.state.errors import EmptyTask, KapelleError, Refused, UnknownThread
 from kapelle.state.task import Task
 from kapelle.terminal import Terminal, user, value_of
 
@@ -44,7 +44,7 @@ class OneDoor(click.Group):
         except click.ClickException as error:
             return _fail(_usage(error))
         except KapelleError as error:
-            return _fail(_said(error))
+            return _fail(str(error))
         except ValidationError as error:
             return _fail("; ".join(f"{_path(e['loc'])}: {e['msg']}" for e in error.errors()))
         except Stopped as stopped:
@@ -241,7 +241,7 @@ def show(terminal: Terminal, thread: str, *, events: bool) -> None:
     if terminal.json:
         told = happened if events else story.decisions(happened)
         agents = [share.document() for share in story.shares(happened)]
-        terminal.give({**_row(row), **_document(now), "agents": agents, "events": told})
+        terminal.give({**_row(row), **now.document(), "agents": agents, "events": told})
     else:
         terminal.show(*story.shown_story(row, now, happened, everything=events))
 
@@ -373,7 +373,7 @@ def _claimed(terminal: Terminal, db: Database, ask: str, approval: Approval) -> 
 def _left(terminal: Terminal, run: Run) -> int:
     """Show how a run stands after it was driven; the exit code."""
     if terminal.json:
-        terminal.give(_document(run))
+        terminal.give(run.document())
     else:
         terminal.show(showing.shown_run(run))
         for each in run.asks:
@@ -394,17 +394,6 @@ def _left_open(terminal: Terminal, ask: Ask) -> None:
         terminal.say("  " + " ".join([terminal.command(offer, ask.id), *words]))
 
 
-def _document(run: Run) -> dict[str, Any]:
-    return {
-        "thread": run.thread,
-        "graph": run.graph,
-        "status": run.status,
-        "task": run.task,
-        "result": run.result,
-        "asks": [each.ask for each in run.asks],
-    }
-
-
 def _row(row: RunRow) -> dict[str, Any]:
     return {
         "thread": row.thread,
@@ -417,14 +406,6 @@ def _row(row: RunRow) -> dict[str, Any]:
         "holder": row.holder,
         "lease_until": row.lease_until,
     }
-
-
-def _said(error: KapelleError) -> str:
-    if isinstance(error, AlreadyAnswered):
-        return (AlreadyAnswered.__doc__ or "").format_map(
-            error.fields | {"at": showing.when(error.at)}
-        )
-    return str(error)
 
 
 def _usage(error: click.ClickException) -> str:

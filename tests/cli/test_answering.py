@@ -1,6 +1,7 @@
 """`kapelle approve`, `edit`, `reject` and `respond`: from any process, each ask once."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -33,8 +34,7 @@ def test_a_second_approval_is_refused_with_who_and_when(
     assert result.returncode == 2
     assert result.stdout == ""
     assert is_one_line(result.stderr)
-    assert "approve by ann at " in result.stderr
-    assert result.stderr.rstrip(".\n")[-8:].count(":") == 2, "a time that people can read"
+    assert re.search(r"approve by ann at .*\d:\d\d:\d\d", result.stderr)
 
 
 def test_what_the_graph_was_made_with_is_known_to_who_goes_on(
