@@ -19,7 +19,6 @@ import os
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
-from uuid import uuid4
 
 from fastapi import Body, FastAPI, Query, Request
 from fastapi.responses import JSONResponse
@@ -46,21 +45,20 @@ def service(runs: Runs, graph: str) -> FastAPI:
 
     @app.post("/runs", status_code=202)
     async def start(task: Annotated[str, Body(embed=True)]) -> dict[str, Any]:
-        thread = f"{graph}-{uuid4().hex[:8]}"
-        return await background.soon(thread, runs.start(graph, task, thread=thread))
+        run = await runs.begin(graph, task)
+        return await background.soon(run.thread, runs.resume(run.thread))
 
     @app.get("/runs/{thread}")
     async def read(thread: str) -> dict[str, Any]:
-        return shown(await runs.read(thread))
+        return (await runs.read(thread)).document()
 
     @app.get("/runs/{thread}/events")
     async def events(thread: str, after: Annotated[int, Query(ge=0)] = 0) -> list[Event]:
-        run = await runs.read(thread)
-        return (await runs.db.journal.read(run.thread))[after:]
+        return (await runs.events(thread))[after:]
 
     @app.get("/asks")
     async def asks() -> list[Ask]:
-        return await runs.db.inbox.pending()
+        return await runs.asks()
 
     @app.post("/asks/{ask}")
     async def answer(ask: str, approval: Approval) -> dict[str, Any]:
@@ -85,7 +83,8 @@ class Background:
         """Drive a run; how it stands when it stops, or else in a second."""
         driven = self._drive(work)
         await asyncio.wait({driven}, timeout=PATIENCE)
-        return shown(driven.result() if driven.done() else await self._runs.read(thread))
+        run = driven.result() if driven.done() else await self._runs.read(thread)
+        return run.document()
 
     @asynccontextmanager
     async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
@@ -106,12 +105,6 @@ class Background:
         self._driven.add(task)  # asyncio itself holds a task only weakly
         task.add_done_callback(self._driven.discard)
         return task
-
-
-def shown(run: Run) -> dict[str, Any]:
-    """A run as JSON."""
-    asks = [each.ask for each in run.asks]
-    return {"thread": run.thread, "status": run.status, "result": run.result, "asks": asks}
 
 
 @agent

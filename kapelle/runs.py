@@ -321,6 +321,7 @@ class Runs:
         async with self._lease(thread, fence):
             driven: set[str] = set()
             given = await self._first(row)
+            self._tell(row, "resumed" if fence > row.fence else "started", fence, listen)
             while True:
                 result = await self._advance(app, row, given, listen)
                 if await self._let_go(row, fence, result):
@@ -330,6 +331,20 @@ class Runs:
                     raise Failed(f"an answer to thread {thread!r} was claimed but can't be applied")
                 driven.update(ask.id for ask in claimed)
                 given = _answers(claimed)
+
+    def _tell(self, row: RunRow, what: str, fence: int, listen: Listener | None) -> None:
+        event = Event(
+            kind="run",
+            what=what,
+            thread=row.thread,
+            task=row.task.id,
+            agent=self._holder,
+            at=self._services.clock.now(),
+            key=f"{row.run}/{fence}",
+        )
+        self._services.journal.record([event])
+        if listen is not None:
+            listen(event)
 
     async def _let_go(self, row: RunRow, fence: int, result: Result | None) -> bool:
         """Mark how the run stands and give the lease back, unless an answer waits to be used."""
@@ -530,9 +545,12 @@ def _opened(url: str) -> Database:
 
 
 def _answers(asks: list[Ask]) -> Command[Any]:
-    return Command(
-        resume={ask.interrupt: ask.answer.model_dump(mode="json") for ask in asks if ask.answer}
-    )
+    given = {
+        ask.interrupt: ask.answer.model_copy(update={"ask": ask.id}).model_dump(mode="json")
+        for ask in asks
+        if ask.answer
+    }
+    return Command(resume=given)
 
 
 def _fits(name: str, graph: StateGraph[Any, Any, Any, Any]) -> None:

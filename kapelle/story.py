@@ -92,19 +92,8 @@ def place_of(event: Event) -> str:
 
 
 def present(row: RunRow, events: Iterable[Event]) -> list[Event]:
-    """The events of a thread's last run, an answer told by inbox and gate told once."""
-    told: set[tuple[str, ...]] = set()
-    kept = []
-    for event in events:
-        if event.at < row.created_at:
-            continue
-        if event.kind == "approval":
-            same = (event.agent, event.what, str(event.data.get("question")))
-            if "ask" not in event.data and same in told:
-                continue
-            told.add(same)
-        kept.append(event)
-    return kept
+    """The events of a thread's last run."""
+    return [event for event in events if event.at >= row.created_at]
 
 
 def shares(events: Iterable[Event]) -> list[Share]:

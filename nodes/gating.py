@@ -65,6 +65,7 @@ def _ask(place: Here, question: Escalation) -> Approval:
         task=question.task,
         agent=answer.by,
         why=answer.reason,
+        key=f"approval:{answer.ask}" if answer.ask else "",  # the inbox told it when it was claimed
         data={"question": question.question, "about": question.about},
     )
     return answer

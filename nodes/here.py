@@ -37,10 +37,13 @@ class Here:
             await self.services.ledger.open(self.thread)
             await self.services.memory.decide(self.thread, MasterContext(goal=task.goal))
 
-    def tell(self, kind: EventKind, what: str, *, mark: object = "", **fields: Any) -> None:
+    def tell(
+        self, kind: EventKind, what: str, *, mark: object = "", key: str = "", **fields: Any
+    ) -> None:
         """Journal one event; told again after a crash or an interrupt, it is the same event.
 
-        `mark` tells apart what may happen more than once in one execution.
+        `mark` tells apart what may happen more than once in one execution; `key` names what is
+        also told elsewhere.
         """
         task, agent = fields.get("task", ""), fields.get("agent", "")
         event = Event(
@@ -49,7 +52,7 @@ class Here:
             thread=self.thread,
             place=self.place,
             at=self.services.clock.now(),
-            key=f"{self.step}/{kind}/{what}/{task}/{agent}/{mark}",
+            key=key or f"{self.step}/{kind}/{what}/{task}/{agent}/{mark}",
             **fields,
         )
         self.services.journal.record([event])

@@ -40,6 +40,8 @@ class Approval(Noun):
     value: JsonValue = None
     """For `edit` what replaces the proposal; for `respond` what the agent is told."""
     reason: str = ""
+    ask: str = ""
+    """Id of the ask it answers; stamped by the inbox."""
 
 
 class Ask(Noun):

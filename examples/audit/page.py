@@ -51,12 +51,8 @@ def markdown(page: Page) -> str:
 
 
 def approvals(events: Iterable[Event]) -> list[Event]:
-    """The answers people gave, each once.
-
-    The inbox notes an answer when it is given, the gate when it takes effect.
-    """
-    given = {(e.agent, e.what, e.data.get("question")): e for e in events if e.kind == "approval"}
-    return list(given.values())
+    """The answers people gave."""
+    return [event for event in events if event.kind == "approval"]
 
 
 def _facts(page: Page) -> str:

@@ -1,7 +1,6 @@
 """The publisher: leaves the approved report as a file."""
 
 import os
-import tempfile
 from pathlib import Path
 
 import anyio.to_thread
@@ -56,12 +55,10 @@ def write(name: str, text: str) -> str:
     """Write a file whole or not at all, so that nobody ever reads half of it; its full path."""
     file = Path(name).absolute()
     file.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, draft = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    draft = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as out:
-            out.write(text)
-        Path(draft).replace(file)
-    except BaseException:
-        Path(draft).unlink(missing_ok=True)
-        raise
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(file)
+    finally:
+        draft.unlink(missing_ok=True)
     return str(file)
