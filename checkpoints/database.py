@@ -7,6 +7,7 @@ from functools import partial
 from types import TracebackType
 from typing import Protocol, Self
 
+from langgraph.store.base import IndexConfig, TTLConfig
 from sqlalchemy import URL, Connection, Engine
 
 from kapelle.checkpoints.access import Access, Source
@@ -18,6 +19,7 @@ from kapelle.checkpoints.journal import SqlJournal
 from kapelle.checkpoints.runbook import RunBook
 from kapelle.checkpoints.saver import SqlSaver
 from kapelle.checkpoints.serde import StrictSerializer
+from kapelle.checkpoints.store import SqlStore
 from kapelle.nodes.in_memory import in_memory
 from kapelle.nodes.services import Services
 
@@ -43,10 +45,11 @@ class Database:
     SQLite's, the URL. `tenant`: who owns what is stored; no tenant sees another's. `allow`: types
     that may be stored as objects, beside the nouns of `state/`. `create=False`: a file that is not
     there is `DatabaseMissing`. `max_bytes`: the largest single value; more is `PayloadTooLarge`.
+    `index`, `ttl`: what of the store's items is searched by meaning, and how long they live.
     `schema`: the PostgreSQL schema of the tables. `table_prefix`: what their names begin with.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # each is an option, none needs another
         self,
         url: str | URL | Engine | HasEngine = "sqlite:///kapelle.db",
         *,
@@ -54,6 +57,8 @@ class Database:
         allow: Iterable[type] = (),
         create: bool = True,
         max_bytes: int = 8_000_000,
+        index: IndexConfig | None = None,
+        ttl: TTLConfig | None = None,
         schema: str | None = None,
         table_prefix: str = PREFIX,
     ) -> None:
@@ -62,7 +67,9 @@ class Database:
         self._access = Access(source, tenant=exact("tenant", tenant, 64))
         self.url = source.url
         self.tenant = tenant
-        self.saver = SqlSaver(self._access, serde=StrictSerializer(allow), max_bytes=max_bytes)
+        serde = StrictSerializer(allow)
+        self.saver = SqlSaver(self._access, serde=serde, max_bytes=max_bytes)
+        self.store = SqlStore(self._access, serde=serde, max_bytes=max_bytes, index=index, ttl=ttl)
         self.journal = SqlJournal(self._access)
         self.inbox = Inbox(self._access)
         self.runs = RunBook(self._access)

@@ -97,9 +97,17 @@ def keep_first(table: Table, source: Select[Any] | None = None) -> Statement:
     return Statement(build)
 
 
-def replace(table: Table) -> Statement:
-    """Insert rows; a row with the same primary key is replaced."""
-    return Statement(lambda dialect: _replacing(CONFLICTS.get(dialect, mysql.insert)(table), ()))
+def replace(table: Table, kept: Sequence[str] = (), **computed: ColumnElement[Any]) -> Statement:
+    """Insert rows; a row with the same primary key is replaced, but for the columns `kept`.
+
+    `computed`: columns that the database fills.
+    """
+
+    def build(dialect: str) -> Any:
+        insert = CONFLICTS.get(dialect, mysql.insert)(table)
+        return _replacing(insert.values(computed) if computed else insert, (), kept)
+
+    return Statement(build)
 
 
 def replace_if(
@@ -170,11 +178,11 @@ def _given(column: Any, dialect: str) -> ColumnElement[Any]:
     return cast(parameter, column.type) if dialect == "postgresql" else parameter
 
 
-def _replacing(insert: Any, key: Sequence[str]) -> Any:
+def _replacing(insert: Any, key: Sequence[str], kept: Sequence[str] = ()) -> Any:
     table: Table = insert.table
     primary = tuple(column.name for column in table.primary_key)
     new = insert.excluded if hasattr(insert, "excluded") else insert.inserted
-    rest = {c.name: new[c.name] for c in table.c if c.name not in {*key, *primary}}
+    rest = {c.name: new[c.name] for c in table.c if c.name not in {*key, *primary, *kept}}
     if hasattr(insert, "on_conflict_do_update"):
         return insert.on_conflict_do_update(index_elements=key or primary, set_=rest)
     return insert.on_duplicate_key_update(rest)

@@ -8,6 +8,9 @@
     asks          interrupts of every thread, and their answers
     runs          one row a thread: what runs there, how it stands, who may advance it
     events        the journal
+    items         what the store keeps
+    spaces        the namespaces of items, each with all that it lies under
+    vectors       what of items can be searched by meaning
 
 Names that are compared stand in columns without padding and folding; texts of models and values
 stand in binary columns only. Change nothing here without a migration.
@@ -199,4 +202,37 @@ events = table(
     UniqueConstraint("tenant", "thread", "key", name="kapelle_event_key"),
     Index("kapelle_event_order", "tenant", "thread", "seq"),
     sqlite_autoincrement=True,
+)
+
+items = table(
+    "kapelle_items",
+    tenant(),
+    Column("space", HASH, primary_key=True),
+    Column("name", HASH, primary_key=True),
+    Column("key", DATA, nullable=False),
+    Column("type", name(64), nullable=False),
+    Column("body", DATA, nullable=False),
+    Column("created_at", TIME, nullable=False),
+    Column("updated_at", TIME, nullable=False),
+    Column("expires_at", TIME),
+    Column("ttl", TIME),
+    Index("kapelle_item_expiry", "tenant", "expires_at"),
+)
+
+spaces = table(
+    "kapelle_spaces",
+    tenant(),
+    Column("prefix", HASH, primary_key=True),
+    Column("space", HASH, primary_key=True),
+    Column("path", DATA, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+vectors = table(
+    "kapelle_vectors",
+    tenant(),
+    Column("space", HASH, primary_key=True),
+    Column("name", HASH, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("vector", DATA, nullable=False),
 )
