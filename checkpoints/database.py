@@ -10,15 +10,19 @@ from typing import Protocol, Self
 from langgraph.store.base import IndexConfig, TTLConfig
 from sqlalchemy import URL, Connection, Engine
 
+from kapelle.checkpoints import retention
 from kapelle.checkpoints.access import Access, Source
 from kapelle.checkpoints.doctor import Finding, examine
 from kapelle.checkpoints.engine import PREFIX, Address, checked, parse
 from kapelle.checkpoints.ids import exact
 from kapelle.checkpoints.inbox import Inbox
 from kapelle.checkpoints.journal import SqlJournal
+from kapelle.checkpoints.reading import View
+from kapelle.checkpoints.retention import Keep
 from kapelle.checkpoints.runbook import RunBook
 from kapelle.checkpoints.saver import SqlSaver
 from kapelle.checkpoints.serde import StrictSerializer
+from kapelle.checkpoints.stats import Stats, measure
 from kapelle.checkpoints.store import SqlStore
 from kapelle.nodes.in_memory import in_memory
 from kapelle.nodes.services import Services
@@ -73,6 +77,48 @@ class Database:
         self.journal = SqlJournal(self._access)
         self.inbox = Inbox(self._access)
         self.runs = RunBook(self._access)
+
+    async def prune(
+        self,
+        *,
+        threads: Iterable[str] | None = None,
+        newest: int = 1,
+        seconds: float | None = None,
+    ) -> int:
+        """Forget checkpoints but the newest of each namespace and the young; how many were dropped.
+
+        What the kept ones build on stays. Each thread, all or those named, is a transaction.
+        """
+        keep = Keep(newest=max(1, newest), seconds=seconds)
+        look = partial(retention.threads, tenant=self.tenant)
+        named = await self._access.aread(look) if threads is None else list(threads)
+        view = View(self.tenant, self.saver.serde)
+        dropped = 0
+        for thread in named:
+            work = partial(retention.prune, view, thread=exact("thread", thread), keep=keep)
+            dropped += await self._access.awrite(work)
+        return dropped
+
+    async def forget(
+        self, *, threads: Iterable[str] | None = None, seconds: float | None = None
+    ) -> list[str]:
+        """Forget whole threads with their runs and journals: those named, and those idle so long.
+
+        A thread whose run is not finished is not idle, however old it is.
+        """
+        named = [exact("thread", thread) for thread in threads or ()]
+        if seconds is not None:
+            look = partial(retention.idle, tenant=self.tenant, seconds=seconds)
+            named += await self._access.aread(look)
+        gone = list(dict.fromkeys(named))
+        for thread in gone:
+            work = partial(retention.forget_all, tenant=self.tenant, thread=thread)
+            await self._access.awrite(work)
+        return gone
+
+    async def stats(self, largest: int = 10) -> Stats:
+        """Rows and bytes of each table, bytes of the largest threads."""
+        return await self._access.aread(partial(measure, tenant=self.tenant, largest=largest))
 
     async def doctor(self) -> list[Finding]:
         """What of this database was looked at, what is unsafe, and how to mend it."""

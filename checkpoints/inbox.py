@@ -127,6 +127,23 @@ def asked(
         connection.execute(asks.insert().values(asked_at=db_now()), fresh)
 
 
+def copy(connection: Connection, *, tenant: str, source: str, target: str) -> None:
+    """What a thread asks is asked of its copy as well, and of that is not answered yet."""
+    query = select(asks).where(asks.c.tenant == tenant, asks.c.thread == source, _is_open)
+    fresh = [
+        {
+            **{name: row[name] for name in ("tenant", "interrupt", "task", "checkpoint")},
+            **{name: row[name] for name in ("proposal", "sha256", "asked_at")},
+            "id": _id(tenant, target, row["interrupt"], row["sha256"]),
+            "thread": target,
+            "status": "pending",
+        }
+        for row in connection.execute(query).mappings()
+    ]
+    if fresh:
+        connection.execute(asks.insert(), fresh)
+
+
 def having(
     connection: Connection, *, tenant: str, status: Iterable[str], thread: str | None = None
 ) -> list[Ask]:
@@ -230,16 +247,19 @@ def _set(connection: Connection, tenant: str, keys: Iterable[str]) -> None:
 def _row(tenant: str, thread: str, interrupt: Interrupt[Any]) -> Row:
     proposal = dump(_shown(interrupt.value))
     digest = sha256(proposal).hexdigest()
-    bound = json.dumps([tenant, thread, interrupt.id, digest])
     return {
         "tenant": tenant,
-        "id": sha256(bound.encode()).hexdigest(),
+        "id": _id(tenant, thread, interrupt.id, digest),
         "thread": thread,
         "interrupt": interrupt.id,
         "proposal": proposal,
         "sha256": digest,
         "status": "pending",
     }
+
+
+def _id(tenant: str, thread: str, interrupt: str, shown: str) -> str:
+    return sha256(json.dumps([tenant, thread, interrupt, shown]).encode()).hexdigest()
 
 
 def _shown(value: object) -> JsonValue:

@@ -1,18 +1,42 @@
-"""What is forgotten and copied: whole threads, or checkpoints with all that only they need."""
+"""What is forgotten: whole threads, or checkpoints with all that only they need."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Table, delete, insert, literal, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, Table, delete, func, select
 
+from kapelle.checkpoints.clock import db_now
 from kapelle.checkpoints.ids import version
 from kapelle.checkpoints.marks import mark
 from kapelle.checkpoints.reading import View
-from kapelle.checkpoints.tables import asks, blobs, checkpoints, marks, payloads, writes
+from kapelle.checkpoints.tables import (
+    asks,
+    blobs,
+    checkpoints,
+    events,
+    marks,
+    payloads,
+    runs,
+    writes,
+)
 from kapelle.checkpoints.values import chunks
 from kapelle.state.errors import BadId
 
 THREADED: tuple[Table, ...] = (checkpoints, blobs, writes, payloads, asks)
 """Tables whose rows belong to a thread of the saver's."""
+
+Held = tuple[bytes, str, str]
+"""A channel's version: the key of the namespace, channel, version."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keep:
+    """What of a thread is kept; what the kept ones build on is kept as well."""
+
+    newest: int = 1
+    """Checkpoints of each namespace."""
+    seconds: float | None = None
+    """Checkpoints younger than this, by the database's clock."""
 
 
 def forget(view: View, connection: Connection, *, threads: Sequence[str], strategy: str) -> None:
@@ -21,14 +45,29 @@ def forget(view: View, connection: Connection, *, threads: Sequence[str], strate
         raise BadId(what="strategy", value=strategy, why="it is neither keep_latest nor delete")
     for thread in threads:
         if strategy == "delete":
-            _delete(connection, view.tenant, thread)
+            delete_thread(connection, view.tenant, thread)
         else:
-            _keep_latest(view, connection, thread)
+            prune(view, connection, thread=thread, keep=Keep())
 
 
-def forget_runs(view: View, connection: Connection, *, runs: Sequence[str]) -> None:
+def delete_thread(connection: Connection, tenant: str, thread: str) -> None:
+    """Forget all that the saver holds of a thread."""
+    its = select(checkpoints.c.seq).where(of(checkpoints, tenant, thread))
+    connection.execute(delete(marks).where(marks.c.tenant == tenant, marks.c.seq.in_(its)))
+    for table in reversed(THREADED):
+        connection.execute(delete(table).where(of(table, tenant, thread)))
+
+
+def forget_all(connection: Connection, *, tenant: str, thread: str) -> None:
+    """Forget a thread with its run and its journal."""
+    delete_thread(connection, tenant, thread)
+    for table in (runs, events):
+        connection.execute(delete(table).where(of(table, tenant, thread)))
+
+
+def forget_runs(view: View, connection: Connection, *, ids: Sequence[str]) -> None:
     """Forget the checkpoints whose metadata name one of these runs."""
-    wanted = [hashed for run in runs if (hashed := mark("run_id", run)) is not None]
+    wanted = [hashed for run in ids if (hashed := mark("run_id", run)) is not None]
     gone: list[RowMapping] = []
     for some in chunks(wanted):
         query = (
@@ -36,76 +75,78 @@ def forget_runs(view: View, connection: Connection, *, runs: Sequence[str]) -> N
             .join(marks, (marks.c.tenant == view.tenant) & (marks.c.seq == checkpoints.c.seq))
             .where(checkpoints.c.tenant == view.tenant, marks.c.mark.in_(some))
         )
-        gone += connection.execute(query).mappings().all()
+        gone += connection.execute(query).mappings()
     _drop(connection, gone)
     for thread in sorted({row["thread"] for row in gone}):
         _sweep(view, connection, thread)
 
 
-def copy(view: View, connection: Connection, *, source: str, target: str) -> None:
-    """Copy a thread to one that does not exist yet. What it asks is asked of the copy as well."""
-    there = select(checkpoints.c.seq).where(_of(checkpoints, view.tenant, target)).limit(1)
-    if connection.scalar(there) is not None:
-        raise BadId(what="target thread", value=target, why="it exists already")
-    for table in (blobs, writes, payloads, checkpoints):
-        copied = [c for c in table.c if c.name != "seq"]
-        names = [c.name for c in copied]
-        shown = [literal(target).label("thread") if c.name == "thread" else c for c in copied]
-        query = select(*shown).where(_of(table, view.tenant, source))
-        if table is checkpoints:
-            query = query.order_by(checkpoints.c.seq)
-        connection.execute(insert(table).from_select(names, query))
-    _copy_marks(view, connection, source, target)
+def prune(view: View, connection: Connection, *, thread: str, keep: Keep) -> int:
+    """Forget all of a thread that is not to be kept; how many checkpoints that were."""
+    young = db_now() - keep.seconds if keep.seconds is not None else None
+    is_young = (checkpoints.c.at >= young) if young is not None else None
+    columns = [checkpoints] if is_young is None else [checkpoints, is_young.label("young")]
+    query = select(*columns).where(of(checkpoints, view.tenant, thread))
+    rows = connection.execute(query.order_by(checkpoints.c.seq.desc())).mappings().all()
+    kept = {row["seq"]: row for row in rows if is_young is not None and row["young"]}
+    kept |= {row["seq"]: row for row in _newest(rows, keep.newest)}
+    needed = {seq for row in kept.values() for seq in _built_on(view, connection, row, rows)}
+    gone = [row for row in rows if row["seq"] not in kept and row["seq"] not in needed]
+    if gone:
+        _drop(connection, gone)
+        _sweep(view, connection, thread)
+    return len(gone)
 
 
-def _copy_marks(view: View, connection: Connection, source: str, target: str) -> None:
-    new, old = checkpoints.alias(), checkpoints.alias()
-    twins = (new.c.id == old.c.id) & (new.c.place == old.c.place)
-    query = (
-        select(marks.c.tenant, new.c.seq, marks.c.mark)
-        .join(old, (old.c.tenant == marks.c.tenant) & (old.c.seq == marks.c.seq))
-        .join(new, (new.c.tenant == old.c.tenant) & twins)
-        .where(marks.c.tenant == view.tenant, old.c.thread == source, new.c.thread == target)
+def idle(connection: Connection, *, tenant: str, seconds: float) -> list[str]:
+    """Threads without a checkpoint younger than this, and without a run that is not finished."""
+    open_ = select(runs.c.thread).where(
+        runs.c.tenant == tenant, runs.c.status.in_(("running", "waiting"))
     )
-    connection.execute(insert(marks).from_select(["tenant", "seq", "mark"], query))
+    query = (
+        select(checkpoints.c.thread)
+        .where(checkpoints.c.tenant == tenant, checkpoints.c.thread.not_in(open_))
+        .group_by(checkpoints.c.thread)
+        .having(func.max(checkpoints.c.at) < db_now() - seconds)
+    )
+    return list(connection.scalars(query.order_by(checkpoints.c.thread)))
 
 
-def _of(table: Table, tenant: str, thread: str) -> ColumnElement[bool]:
+def threads(connection: Connection, *, tenant: str) -> list[str]:
+    """All threads with checkpoints."""
+    query = select(checkpoints.c.thread).where(checkpoints.c.tenant == tenant).distinct()
+    return list(connection.scalars(query.order_by(checkpoints.c.thread)))
+
+
+def of(table: Table, tenant: str, thread: str) -> ColumnElement[bool]:
+    """Rows of one thread."""
     return (table.c.tenant == tenant) & (table.c.thread == thread)
 
 
-def _delete(connection: Connection, tenant: str, thread: str) -> None:
-    its = select(checkpoints.c.seq).where(_of(checkpoints, tenant, thread))
-    connection.execute(delete(marks).where(marks.c.tenant == tenant, marks.c.seq.in_(its)))
-    for table in reversed(THREADED):
-        connection.execute(delete(table).where(_of(table, tenant, thread)))
-
-
-def _keep_latest(view: View, connection: Connection, thread: str) -> None:
-    query = select(checkpoints).where(_of(checkpoints, view.tenant, thread))
-    rows = connection.execute(query.order_by(checkpoints.c.seq)).mappings().all()
-    latest = {bytes(row["place"]): row for row in rows}
-    kept = {row["seq"] for row in latest.values()}
-    for row in latest.values():
-        kept |= _built_on(view, connection, row, rows)
-    _drop(connection, [row for row in rows if row["seq"] not in kept])
-    _sweep(view, connection, thread)
+def _newest(rows: Iterable[RowMapping], most: int) -> Iterator[RowMapping]:
+    """The first so many of each namespace."""
+    seen: dict[bytes, int] = {}
+    for row in rows:
+        place = bytes(row["place"])
+        seen[place] = seen.get(place, 0) + 1
+        if seen[place] <= most:
+            yield row
 
 
 def _built_on(
     view: View, connection: Connection, row: RowMapping, rows: Sequence[RowMapping]
-) -> set[int]:
+) -> Iterator[int]:
     """The ancestors whose writes a checkpoint's delta channels are put together from."""
     metadata = view.load(row["thread"], (row["metadata_type"], bytes(row["metadata"])))
     missing = set(metadata.get("counters_since_delta_snapshot", ()))
+    if not missing:
+        return
     here = {r["id"]: r for r in rows if bytes(r["place"]) == bytes(row["place"])}
-    found: set[int] = set()
     parent = here.get(row["parent"] or "")
     while missing and parent is not None:
-        found.add(parent["seq"])
+        yield parent["seq"]
         missing -= _snapshots(view, connection, parent)
         parent = here.get(parent["parent"] or "")
-    return found
 
 
 def _snapshots(view: View, connection: Connection, row: RowMapping) -> set[str]:
@@ -113,7 +154,7 @@ def _snapshots(view: View, connection: Connection, row: RowMapping) -> set[str]:
     bare = view.load(row["thread"], (row["type"], bytes(row["body"])))
     versions = {channel: version(v) for channel, v in bare["channel_versions"].items()}
     query = select(blobs.c.channel, blobs.c.version).where(
-        _of(blobs, view.tenant, row["thread"]),
+        of(blobs, view.tenant, row["thread"]),
         blobs.c.place == row["place"],
         blobs.c.version.in_(set(versions.values())),
     )
@@ -123,48 +164,44 @@ def _snapshots(view: View, connection: Connection, row: RowMapping) -> set[str]:
 def _drop(connection: Connection, rows: Sequence[RowMapping]) -> None:
     """Delete checkpoints with their marks and writes."""
     for row in rows:
-        of_it = (writes.c.tenant == row["tenant"]) & (writes.c.thread == row["thread"])
-        at_it = (writes.c.place == row["place"]) & (writes.c.checkpoint == row["id"])
-        connection.execute(delete(writes).where(of_it, at_it))
-        connection.execute(
-            delete(marks).where(marks.c.tenant == row["tenant"], marks.c.seq == row["seq"])
-        )
+        of_it = of(writes, row["tenant"], row["thread"]) & (writes.c.checkpoint == row["id"])
+        connection.execute(delete(writes).where(of_it, writes.c.place == row["place"]))
+        of_its = (marks.c.tenant == row["tenant"]) & (marks.c.seq == row["seq"])
+        connection.execute(delete(marks).where(of_its))
         connection.execute(delete(checkpoints).where(checkpoints.c.seq == row["seq"]))
 
 
 def _sweep(view: View, connection: Connection, thread: str) -> None:
     """Delete the channel versions and payloads of a thread that nothing points to any more."""
-    left = connection.execute(
-        select(checkpoints.c.place, checkpoints.c.type, checkpoints.c.body).where(
-            _of(checkpoints, view.tenant, thread)
-        )
-    )
-    used: set[tuple[bytes, str, str]] = set()
-    for row in left:
-        bare = view.load(thread, (row.type, bytes(row.body)))
-        used |= {(bytes(row.place), c, version(v)) for c, v in bare["channel_versions"].items()}
-    there = connection.execute(
-        select(blobs.c.place, blobs.c.channel, blobs.c.version).where(
-            _of(blobs, view.tenant, thread)
-        )
-    ).all()
-    for place, channel, at in there:
-        if (bytes(place), channel, at) not in used:
-            connection.execute(
-                delete(blobs).where(
-                    _of(blobs, view.tenant, thread),
-                    blobs.c.place == place,
-                    blobs.c.channel == channel,
-                    blobs.c.version == at,
-                )
-            )
-    _sweep_payloads(connection, view.tenant, thread)
-
-
-def _sweep_payloads(connection: Connection, tenant: str, thread: str) -> None:
+    its = of(blobs, view.tenant, thread)
+    query = select(blobs.c.place, blobs.c.channel, blobs.c.version, blobs.c.base).where(its)
+    bases: dict[Held, str | None] = {
+        (bytes(place), channel, at): base for place, channel, at, base in connection.execute(query)
+    }
+    for place, channel, at in bases.keys() - _used(view, connection, thread, bases):
+        here = (blobs.c.place == place) & (blobs.c.channel == channel) & (blobs.c.version == at)
+        connection.execute(delete(blobs).where(its, here))
     pointed = [
-        select(table.c.payload).where(_of(table, tenant, thread), table.c.payload.is_not(None))
+        select(table.c.payload).where(of(table, view.tenant, thread), table.c.payload.is_not(None))
         for table in (blobs, writes)
     ]
     unused = [payloads.c.hash.not_in(query) for query in pointed]
-    connection.execute(delete(payloads).where(_of(payloads, tenant, thread), *unused))
+    connection.execute(delete(payloads).where(of(payloads, view.tenant, thread), *unused))
+
+
+def _used(
+    view: View, connection: Connection, thread: str, bases: dict[Held, str | None]
+) -> Collection[Held]:
+    """The channel versions that checkpoints speak of, and those that they begin with."""
+    used: set[Held] = set()
+    columns = (checkpoints.c.place, checkpoints.c.type, checkpoints.c.body)
+    left = select(*columns).where(of(checkpoints, view.tenant, thread))
+    for place, kind, body in connection.execute(left):
+        bare = view.load(thread, (kind, bytes(body)))
+        for channel, at in bare["channel_versions"].items():
+            held: Held | None = (bytes(place), channel, version(at))
+            while held is not None and held not in used:
+                used.add(held)
+                base = bases.get(held)
+                held = None if base is None else (held[0], channel, base)
+    return used

@@ -22,7 +22,7 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from sqlalchemy import Connection
 
-from kapelle.checkpoints import reading, retention, writing
+from kapelle.checkpoints import copying, reading, retention, writing
 from kapelle.checkpoints.access import Access
 from kapelle.checkpoints.desk import Order
 from kapelle.checkpoints.growth import Growth
@@ -169,12 +169,12 @@ class SqlSaver(BaseCheckpointSaver[str]):
         return Order(work=partial(retention.forget, self._view(), threads=names, strategy=strategy))
 
     def _forget_runs(self, runs: Sequence[str]) -> Order[None]:
-        return Order(work=partial(retention.forget_runs, self._view(), runs=runs))
+        return Order(work=partial(retention.forget_runs, self._view(), ids=runs))
 
     def _copy(self, source: str, target: str) -> Order[None]:
         exact("thread", source)
         exact("thread", target)
-        return Order(work=partial(retention.copy, self._view(), source=source, target=target))
+        return Order(work=partial(copying.copy, self._view(), source=source, target=target))
 
     def _saved(
         self,
