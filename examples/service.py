@@ -26,7 +26,14 @@ from fastapi.responses import JSONResponse
 from kapelle import Approval, Database, Escalation, Run, Runs, Task, agent
 from kapelle.graphs import pipeline
 from kapelle.state.approval import CHOICES, Ask, Choice
-from kapelle.state.errors import AlreadyAnswered, Outdated, Refused, UnknownAsk, UnknownThread
+from kapelle.state.errors import (
+    AlreadyAnswered,
+    Outdated,
+    Refused,
+    ThreadBusy,
+    UnknownAsk,
+    UnknownThread,
+)
 from kapelle.state.event import Event
 from kapelle.state.task import Brief
 
@@ -46,7 +53,7 @@ def service(runs: Runs, graph: str) -> FastAPI:
     @app.post("/runs", status_code=202)
     async def start(task: Annotated[str, Body(embed=True)]) -> dict[str, Any]:
         run = await runs.begin(graph, task)
-        return await background.soon(run.thread, runs.resume(run.thread))
+        return await background.soon(run.thread)
 
     @app.get("/runs/{thread}")
     async def read(thread: str) -> dict[str, Any]:
@@ -63,7 +70,7 @@ def service(runs: Runs, graph: str) -> FastAPI:
     @app.post("/asks/{ask}")
     async def answer(ask: str, approval: Approval) -> dict[str, Any]:
         claimed = await runs.db.inbox.claim(ask, approval)
-        return await background.soon(claimed.thread, runs.resume(claimed.thread))
+        return await background.soon(claimed.thread)
 
     @app.exception_handler(Refused)
     async def refused(_: Request, error: Refused) -> JSONResponse:
@@ -79,9 +86,9 @@ class Background:
         self._runs = runs
         self._driven: set[asyncio.Task[Any]] = set()
 
-    async def soon(self, thread: str, work: Coroutine[Any, Any, Run]) -> dict[str, Any]:
+    async def soon(self, thread: str) -> dict[str, Any]:
         """Drive a run; how it stands when it stops, or else in a second."""
-        driven = self._drive(work)
+        driven = self._drive(self._go_on(thread))
         await asyncio.wait({driven}, timeout=PATIENCE)
         run = driven.result() if driven.done() else await self._runs.read(thread)
         return run.document()
@@ -94,6 +101,12 @@ class Background:
         for task in self._driven:
             task.cancel()
         await asyncio.gather(*self._driven, return_exceptions=True)
+
+    async def _go_on(self, thread: str) -> Run:
+        try:
+            return await self._runs.resume(thread)
+        except ThreadBusy:  # another process was faster, or our own look for runs
+            return await self._runs.read(thread)
 
     async def _look_after(self) -> None:
         while True:

@@ -65,7 +65,7 @@ def test_show_counts_what_each_agent_did(call: Call) -> None:
 def test_show_tells_all_that_happened_if_asked(waiting: tuple[str, str], call: Call) -> None:
     thread, _ = waiting
     decisions = json.loads(call("show", thread, "--json").stdout)["events"]
-    assert {event["kind"] for event in decisions} == {"choice", "verdict", "escalation"}
+    assert {e["kind"] for e in decisions} == {"run", "choice", "verdict", "escalation"}
     everything = json.loads(call("show", thread, "--events", "--json").stdout)["events"]
     assert {"attempt", "message"} < {event["kind"] for event in everything}
     assert "work to manager: inform part1" in call("show", thread, "--events").stdout
