@@ -9,7 +9,6 @@ from sqlalchemy import (
     Connection,
     Dialect,
     Executable,
-    Select,
     Table,
     bindparam,
     cast,
@@ -82,7 +81,7 @@ def same(statement: Executable) -> Statement:
     return Statement(lambda _: statement)
 
 
-def keep_first(table: Table, source: Select[Any] | None = None) -> Statement:
+def keep_first(table: Table, source: Any | None = None) -> Statement:
     """Insert rows, or what `source` finds; a row that is there with the same key stays."""
 
     def build(dialect: str) -> Any:

@@ -11,7 +11,7 @@ from kapelle.nodes.here import Here, here
 from kapelle.nodes.services import Services
 from kapelle.state.context import Contradiction, contradictions
 from kapelle.state.policy import Policy
-from kapelle.state.task import Brief, Failure, Plan, Result
+from kapelle.state.task import Brief, Failure, FailureKind, Plan, Result
 from kapelle.state.team import Team, leaves, missing, never_begun
 
 
@@ -82,13 +82,16 @@ async def _brief(
 
 def _nothing(state: Team, plan: Plan) -> Result:
     causes = [
-        (f"{t}: {r.failure.message}", r.failure.kind)
-        for t, r in sorted(state["results"].items())
-        if r.failure is not None and not never_begun(r)
+        (task, result.failure)
+        for task, result in sorted(state["results"].items())
+        if result.failure is not None and not never_begun(result)
     ]
-    kinds = [kind for _, kind in causes]
-    kind = "budget" if "budget" in kinds else kinds[0] if kinds else "blocked"
-    why = "no subtask was done; " + "; ".join(why for why, _ in causes[:3])
+    kinds = [failure.kind for _, failure in causes]
+    kind: FailureKind = "blocked"
+    if kinds:
+        kind = "budget" if "budget" in kinds else kinds[0]
+    said = [f"{task}: {failure.message}" for task, failure in causes[:3]]
+    why = "no subtask was done; " + "; ".join(said)
     return Result(
         task=state["task"].id,
         status="refused" if set(kinds) == {"refused"} else "failed",

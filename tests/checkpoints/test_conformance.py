@@ -21,9 +21,9 @@ class ThroughSync(BaseCheckpointSaver[str]):
         super().__init__(serde=saver.serde)
         self._saver = saver
 
-    async def aput(self, *args: Any) -> RunnableConfig:
+    async def aput(self, *args: Any, **named: Any) -> RunnableConfig:
         """`put`, in a thread."""
-        return await asyncio.to_thread(self._saver.put, *args)
+        return await asyncio.to_thread(self._saver.put, *args, **named)
 
     async def aput_writes(self, *args: Any, **named: Any) -> None:
         """`put_writes`, in a thread."""

@@ -5,6 +5,7 @@ from typing import Annotated, Any, TypedDict
 
 import pytest
 from langgraph.errors import GraphInterrupt
+from langgraph.func import entrypoint, task
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, Send, interrupt
 
@@ -103,7 +104,8 @@ def several() -> StateGraph[State]:
         return [Send("ask", {"what": what}) for what in ("a", "b", "c")]
 
     built = StateGraph(State)
-    built.add_node("ask", ask)
+    node: Any = ask
+    built.add_node("ask", node)
     built.add_conditional_edges(START, to_asks, ["ask"])
     built.add_edge("ask", END)
     return built
@@ -196,3 +198,23 @@ async def test_foreign_values_are_shown_as_they_are(database: Database) -> None:
     assert shown.evidence == {"action": "pay", "amount": 100, "to": ["ann"]}
     assert shown.question == '{"action": "pay", "amount": 100, "to": ["ann"]}'
     assert isinstance(shown, Ask)
+
+
+async def test_what_a_task_within_a_task_asks_is_one_ask(database: Database) -> None:
+    @task
+    async def inner(what: str) -> str:
+        return f"{what}: {interrupt(what)}"
+
+    @entrypoint(checkpointer=database.saver)
+    async def outer(whats: list[str]) -> list[str]:
+        return [await inner(what) for what in whats]
+
+    await outer.ainvoke(["a", "b"], config())
+    for expected in ("a", "b"):
+        (ask,) = await database.inbox.pending()
+        assert ask.question == expected
+        await database.inbox.claim(ask.id, Approval(decision="approve", by="ann"))
+        done = await outer.ainvoke(Command(resume={ask.interrupt: "yes"}), config())
+        assert await database.inbox.claimed("t1") == []
+    assert done == ["a: yes", "b: yes"]
+    assert await database.inbox.pending() == []

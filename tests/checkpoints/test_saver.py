@@ -93,7 +93,8 @@ def growing(until: int) -> StateGraph[Grown]:
 async def test_a_growing_list_is_stored_once(database: Database) -> None:
     """200 steps of 1 kB: at most 1.3 × the final state plus one copy of each write."""
     app = growing(200).compile(checkpointer=database.saver)
-    done = await app.ainvoke({"texts": []}, {**config(), "recursion_limit": 500})
+    long: Any = {**config(), "recursion_limit": 500}
+    done = await app.ainvoke({"texts": []}, long)
     final = sum(map(len, done["texts"]))
     assert final == 200 * 1024
     assert stored_bytes(database) <= 1.3 * (final + final)
@@ -103,6 +104,7 @@ async def test_a_growing_list_is_stored_once(database: Database) -> None:
 
 
 async def test_a_list_goes_on_growing_in_another_process(url: str) -> None:
+    done: Any = None
     for _ in range(3):
         async with Database(url) as database:
             app = growing(10).compile(checkpointer=database.saver)
@@ -125,7 +127,8 @@ async def test_dicts_and_messages_grow_as_well(database: Database) -> None:
     graph.add_conditional_edges("node", lambda s: "node" if s["step"] < 100 else END)
     app = graph.compile(checkpointer=database.saver)
     given: Any = {"messages": [HumanMessage(content="go")]}
-    done = await app.ainvoke(given, {**config(), "recursion_limit": 500})
+    long: Any = {**config(), "recursion_limit": 500}
+    done = await app.ainvoke(given, long)
     assert values(database, config())["messages"] == done["messages"]
     assert values(database, config())["by_step"] == done["by_step"]
     assert stored_bytes(database) < 2 * (100 * 1_500 + 100 * 1_100)

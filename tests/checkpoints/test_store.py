@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from langgraph.graph import START, StateGraph
 from langgraph.store.base import (
+    BaseStore,
     GetOp,
     InvalidNamespaceError,
     ListNamespacesOp,
@@ -248,13 +249,18 @@ def test_namespaces_are_listed_by_beginning_end_and_depth(database: Database) ->
     assert ("b",) not in listed()
 
 
+ALL: Any = list(HealthCheck)
 LABELS = st.lists(st.sampled_from(["a", "b", "*", "%"]), min_size=1, max_size=3).map(tuple)
 VALUES = st.dictionaries(
     st.sampled_from(["x", "y"]), st.one_of(st.integers(0, 3), st.text("ab", max_size=2))
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+def namespaces(store: BaseStore, condition: Any) -> Any:
+    return store.batch([ListNamespacesOp(condition)])[0] or []
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=ALL)
 @given(
     puts=st.lists(st.tuples(LABELS, st.sampled_from("kl"), st.none() | VALUES), max_size=12),
     prefix=st.lists(st.sampled_from(["a", "b", "%"]), max_size=2).map(tuple),
@@ -279,8 +285,7 @@ def test_it_finds_what_langgraphs_own_store_finds(
         assert found[0] == found[1]
         empty = {n for n in theirs.list_namespaces(limit=100) if not theirs.search(n)}
         listed: list[Any] = [
-            [n for n in store.batch([ListNamespacesOp(condition)])[0] or [] if n not in empty]
-            for store in (ours, theirs)
+            [n for n in namespaces(store, condition) if n not in empty] for store in (ours, theirs)
         ]
         assert listed[0] == listed[1]
 
@@ -289,7 +294,8 @@ def test_it_finds_what_langgraphs_own_store_finds(
 
 
 def test_the_nearest_item_comes_first(url: str) -> None:
-    with Database(url, index={"dims": 26, "embed": embed}) as database:
+    index: Any = {"dims": 26, "embed": embed}
+    with Database(url, index=index) as database:
         for text in ("aaaa", "aabb", "zzzz"):
             database.store.put(DOCS, text, {"text": text})
         database.store.put(DOCS, "not indexed", {"text": "aaaa"}, index=False)
