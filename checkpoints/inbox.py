@@ -115,13 +115,19 @@ def asked(
     task: str,
     interrupts: Sequence[Interrupt],
 ) -> None:
-    """The open asks of a task are now exactly these."""
+    """The open asks of a task are now exactly these.
+
+    A task within a task lists what it asks, and the outer one lists it as well: it is one ask, of
+    the inner task, which listed it first.
+    """
     listed = {row["id"]: row for row in (_row(tenant, thread, i) for i in interrupts)}
     at = {"checkpoint": checkpoint, "task": task}
-    known = _of_task(connection, tenant, thread, task)
-    for key in listed.keys() & known.keys():
-        _again(connection, tenant, known[key], checkpoint)
-    _set(connection, tenant, known.keys() - listed.keys())
+    known = _known(connection, (asks.c.tenant == tenant) & asks.c.id.in_(listed))
+    its_own = (asks.c.thread == thread) & (asks.c.task == task)
+    before = _known(connection, (asks.c.tenant == tenant) & its_own)
+    for row in known.values():
+        _again(connection, tenant, row, checkpoint)
+    _set(connection, tenant, before.keys() - listed.keys())
     fresh = [{**listed[key], **at} for key in listed if key not in known]
     if fresh:
         connection.execute(asks.insert().values(asked_at=db_now()), fresh)
@@ -222,11 +228,9 @@ def _find(connection: Connection, tenant: str, ask: str) -> Found:
     return rows[0]
 
 
-def _of_task(connection: Connection, tenant: str, thread: str, task: str) -> dict[str, Found]:
-    query = select(asks).where(
-        asks.c.tenant == tenant, asks.c.thread == thread, asks.c.task == task
-    )
-    return {row["id"]: row for row in connection.execute(query).mappings()}
+def _known(connection: Connection, where: ColumnElement[bool]) -> dict[str, Found]:
+    rows = connection.execute(select(asks).where(where)).mappings()
+    return {row["id"]: row for row in rows}
 
 
 def _again(connection: Connection, tenant: str, row: Found, checkpoint: str) -> None:
