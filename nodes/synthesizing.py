@@ -86,15 +86,13 @@ def _nothing(state: Team, plan: Plan) -> Result:
         for task, result in sorted(state["results"].items())
         if result.failure is not None and not never_begun(result)
     ]
-    kinds = [failure.kind for _, failure in causes]
-    kind: FailureKind = "blocked"
-    if kinds:
-        kind = "budget" if "budget" in kinds else kinds[0]
+    causes.sort(key=lambda cause: cause[1].kind != "budget")
+    kind: FailureKind = causes[0][1].kind if causes else "blocked"
     said = [f"{task}: {failure.message}" for task, failure in causes[:3]]
     why = "no subtask was done; " + "; ".join(said)
     return Result(
         task=state["task"].id,
-        status="refused" if set(kinds) == {"refused"} else "failed",
+        status="refused" if {f.kind for _, f in causes} == {"refused"} else "failed",
         failure=Failure(kind=kind, message=why),
         missing=tuple(sorted(t.id for t in plan.tasks)),
         usage=sum((r.usage for r in state["results"].values()), state["spent"]),
