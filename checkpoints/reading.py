@@ -52,6 +52,12 @@ def one(
     view: View, growth: Growth, config: RunnableConfig, connection: Connection
 ) -> CheckpointTuple | None:
     """A checkpoint by its id, or the last one of its thread and namespace."""
+    row = last(view, config, connection)
+    return None if row is None else tuples(view, connection, [row], growth)[0]
+
+
+def last(view: View, config: RunnableConfig, connection: Connection) -> RowMapping | None:
+    """The row of a checkpoint by its id, or of the last one of its thread and namespace."""
     configurable = config["configurable"]
     where = [
         checkpoints.c.tenant == view.tenant,
@@ -61,8 +67,7 @@ def one(
     if wanted := configurable.get("checkpoint_id"):
         where.append(checkpoints.c.id == exact("checkpoint id", wanted, 128))
     query = select(checkpoints).where(*where).order_by(checkpoints.c.seq.desc()).limit(1)
-    found = tuples(view, connection, connection.execute(query).mappings().all(), growth)
-    return found[0] if found else None
+    return connection.execute(query).mappings().first()
 
 
 class Pages:
@@ -136,14 +141,14 @@ def tuples(
         return []
     bare = [view.load(row["thread"], (row["type"], bytes(row["body"]))) for row in rows]
     spoken = [list(_spoken(row, of)) for row, of in zip(rows, bare, strict=True)]
-    values = _values(connection, view.tenant, {version for some in spoken for version in some})
-    written = _written(view, connection, rows)
+    stored_ = values(connection, view.tenant, {version for some in spoken for version in some})
+    pending = written(view, connection, rows)
     if growth is not None:
-        for key, value in values.items():
+        for key, value in stored_.items():
             growth.hold(key[:3], key[3], value)
-    loaded = {key: view.load(key[0], value.whole) for key, value in values.items()}
+    loaded = {key: view.load(key[0], value.whole) for key, value in stored_.items()}
     return [
-        _tuple(view, row, of, {v[2]: loaded[v] for v in some if v in loaded}, written[row["seq"]])
+        _tuple(view, row, of, {v[2]: loaded[v] for v in some if v in loaded}, pending[row["seq"]])
         for row, of, some in zip(rows, bare, spoken, strict=True)
     ]
 
@@ -183,7 +188,7 @@ def _spoken(row: RowMapping, bare: Checkpoint) -> Iterable[Version]:
     return ((thread, at, name, version(v)) for name, v in bare["channel_versions"].items())
 
 
-def _values(
+def values(
     connection: Connection, tenant: str, spoken: Collection[Version]
 ) -> dict[Version, Value]:
     """The values of channel versions, put together from the versions they begin with."""
@@ -243,10 +248,13 @@ def _version(row: RowMapping) -> Version:
     return row["thread"], bytes(row["place"]), row["channel"], row["version"]
 
 
-def _written(
-    view: View, connection: Connection, rows: Sequence[RowMapping]
+def written(
+    view: View,
+    connection: Connection,
+    rows: Sequence[RowMapping],
+    channels: Collection[str] | None = None,
 ) -> dict[int, list[PendingWrite]]:
-    """The pending writes of checkpoints, by `seq`, in the order LangGraph applies them."""
+    """The writes at checkpoints, by `seq`, in the order LangGraph applies them."""
     its_own = and_(
         writes.c.tenant == checkpoints.c.tenant,
         writes.c.thread == checkpoints.c.thread,
@@ -258,6 +266,8 @@ def _written(
         .join(checkpoints, its_own)
         .where(checkpoints.c.seq.in_([row["seq"] for row in rows]))
     )
+    if channels is not None:
+        query = query.where(writes.c.channel.in_(channels))
     found = connection.execute(query).mappings().all()
     pending: dict[int, list[PendingWrite]] = {row["seq"]: [] for row in rows}
     for write in sorted(found, key=_write_order):

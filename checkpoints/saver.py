@@ -7,7 +7,7 @@ and `retention`.
 """
 
 import random
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,11 +18,12 @@ from langgraph.checkpoint.base import (
     Checkpoint,
     CheckpointMetadata,
     CheckpointTuple,
+    DeltaChannelHistory,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from sqlalchemy import Connection
 
-from kapelle.checkpoints import copying, reading, retention, writing
+from kapelle.checkpoints import copying, delta, reading, retention, writing
 from kapelle.checkpoints.access import Access
 from kapelle.checkpoints.desk import Order
 from kapelle.checkpoints.growth import Growth
@@ -124,6 +125,18 @@ class SqlSaver(BaseCheckpointSaver[str]):
         while not pages.ended:
             for found in await self._access.aread(partial(pages.turn, self._view())):
                 yield found
+
+    def get_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        """What delta channels are put together from."""
+        return self._access.read(partial(delta.history, self._view(), config, channels))
+
+    async def aget_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        """What delta channels are put together from."""
+        return await self._access.aread(partial(delta.history, self._view(), config, channels))
 
     # -- forgetting
 
