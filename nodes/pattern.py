@@ -1,13 +1,16 @@
 """A pattern: LangGraph's own `StateGraph`, whose compiled form can be invoked sync as well."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from typing import Any, TypedDict
 
+from langgraph.config import get_config
 from langgraph.graph import StateGraph
 from langgraph.graph.state import CompiledStateGraph
+from langgraph.runtime import RunControl
 
 from kapelle.nodes import door
 from kapelle.nodes.agent import Agent
+from kapelle.nodes.board import close_all
 from kapelle.state.errors import Misbuilt
 from kapelle.state.task import Result, Task
 
@@ -40,6 +43,19 @@ class CompiledPattern(CompiledStateGraph[Any, Any, Any, Any]):
         return door.each(aiter(self.astream(input, config, **kwargs)))
 
 
+    async def astream(
+        self, input: Any, config: Any = None, *, control: RunControl | None = None, **kwargs: Any
+    ) -> AsyncIterator[Any]:
+        """LangGraph's `astream`; forgets the boards of the run, also of one that waits."""
+        own = control or (None if _nested() else RunControl())
+        try:
+            async for chunk in super().astream(input, config, control=own, **kwargs):
+                yield chunk
+        finally:
+            if own is not None:
+                close_all(own)
+
+
 class Pattern(StateGraph[Any, Any, Any, Any]):
     """An uncompiled graph of agents."""
 
@@ -50,6 +66,14 @@ class Pattern(StateGraph[Any, Any, Any, Any]):
         vars(compiled).update(vars(plain))
         compiled.config = {"recursion_limit": STEPS, **(plain.config or {})}
         return compiled
+
+
+def _nested() -> bool:
+    try:
+        get_config()
+    except RuntimeError:
+        return False
+    return True
 
 
 def must_be_agent(given: Agent) -> Agent:

@@ -5,7 +5,8 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -161,29 +162,41 @@ LOADER = dedent(
 """Loads a file by its path, as a command line does."""
 
 
-def said_by(folder: Path, text: str, *arguments: str) -> str:
-    """What a script prints."""
-    script = folder / "script.py"
-    script.write_text(text)
-    command = [sys.executable, str(script), *arguments]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
-    return done.stdout.strip()
+SCRIPTS = {"guarded": GUARDED, "by path": LOADER, "unguarded": f"{SCRIPT}main()\n"}
 
 
-@pytest.mark.slow
-def test_a_script_s_own_models_come_back(tmp_path: Path) -> None:
-    assert said_by(tmp_path, GUARDED) == "True"
-
-
-@pytest.mark.slow
-def test_models_of_a_file_loaded_by_its_path_come_back(tmp_path: Path) -> None:
-    target = tmp_path / "target.py"
+@pytest.fixture(scope="module")
+def scripts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, subprocess.Popen[str]]]:
+    """Each script in a process, all at once."""
+    folder = tmp_path_factory.mktemp("scripts")
+    target = folder / "target.py"
     target.write_text(SCRIPT)
-    assert said_by(tmp_path, LOADER, str(target)) == "True"
+    with ExitStack() as running:
+        started = {}
+        for name, text in SCRIPTS.items():
+            script = folder / f"{name}.py"
+            script.write_text(text)
+            command = [sys.executable, str(script), str(target)]
+            started[name] = running.enter_context(
+                subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+            )
+        yield started
 
 
 @pytest.mark.slow
-def test_a_script_that_starts_a_run_when_imported_is_told_so(tmp_path: Path) -> None:
-    assert said_by(tmp_path, f"{SCRIPT}main()\n") == (
+@pytest.mark.parametrize("name", ["guarded", "by path"])
+def test_models_of_a_script_and_of_a_file_loaded_by_its_path_come_back(
+    scripts: dict[str, subprocess.Popen[str]], name: str
+) -> None:
+    said, _ = scripts[name].communicate(timeout=60)
+    assert said.strip() == "True"
+
+
+@pytest.mark.slow
+def test_a_script_that_starts_a_run_when_imported_is_told_so(
+    scripts: dict[str, subprocess.Popen[str]],
+) -> None:
+    said, _ = scripts["unguarded"].communicate(timeout=60)
+    assert said.strip() == (
         'work raised Misbuilt: put what starts a run under `if __name__ == "__main__":`'
     )

@@ -1,6 +1,7 @@
 """Simulated agents that do what a script says and count what they did, and a run to put them in."""
 
 import asyncio
+import inspect
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Self
@@ -55,11 +56,11 @@ class Crew:
             self.by.append((name, task.id))
             self.briefs.setdefault(task.id, []).append(brief)
             await asyncio.sleep(0)
-            answer = script.get(task.id, script.get("anything", _made(task, brief)))
+            answer: Any = script.get(task.id, script.get("anything", _made(task, brief)))
             if isinstance(answer, list):
                 times = sum(done == (name, task.id) for done in self.by)
                 answer = answer[min(times, len(answer)) - 1]
-            if callable(answer):
+            if inspect.iscoroutinefunction(answer):
                 answer = await answer()
             if isinstance(answer, BaseException):
                 raise answer

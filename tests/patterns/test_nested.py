@@ -5,7 +5,7 @@ from itertools import permutations
 import pytest
 
 from kapelle.graphs import manager_worker, pipeline
-from kapelle.nodes.agent import GraphAgent, as_agent
+from kapelle.nodes.agent import Agent, GraphAgent, as_agent
 from kapelle.nodes.pattern import Pattern
 from kapelle.state.approval import Escalation
 from kapelle.state.task import Plan
@@ -18,18 +18,14 @@ pytestmark = pytest.mark.anyio
 ASK = Escalation(question="Go on?", evidence="a thought")
 
 
-def team(crew: Crew, plan: object, *workers: object, name: str = "planner") -> Pattern:
+def team(crew: Crew, plan: object, *workers: Agent, name: str = "planner") -> Pattern:
     """A team with a planner of that name."""
-    return manager_worker(
-        plan=crew.planner(plan, name=name),
-        workers=list(workers),  # type: ignore[arg-type]
-        policy=QUICK,
-    )
+    return manager_worker(plan=crew.planner(plan, name=name), workers=workers, policy=QUICK)
 
 
 def inner(crew: Crew, *tasks: object, name: str = "inner", **script: object) -> GraphAgent:
     """A team as an agent; its worker follows the script."""
-    worker = crew.worker(f"{name} worker", **script)
+    worker = crew.worker(f"{name} worker", (), **script)
     return as_agent(team(crew, list(tasks), worker, name=f"{name} planner"), name=name)
 
 

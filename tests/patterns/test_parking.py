@@ -1,13 +1,19 @@
 """What `park` stands on: an interrupt without a question (LangGraph says never to raise it)."""
 
+import gc
 from typing import Annotated, Any, TypedDict
 
 import pytest
 from langgraph.graph import END, START, StateGraph
+from langgraph.runtime import RunControl
 from langgraph.types import Command, Send, interrupt
 
+from kapelle.graphs import manager_worker
+from kapelle.nodes.board import Board
 from kapelle.nodes.gating import park
+from kapelle.state.approval import Escalation
 from tests.patterns.conftest import Saver
+from tests.patterns.simulated import QUICK, Crew, Run, task
 
 pytestmark = pytest.mark.anyio
 
@@ -97,3 +103,42 @@ async def test_a_step_of_parked_nodes_alone_ends_without_an_ask_and_stays_resuma
     assert (await compiled.aget_state(config)).next == ("parks",)
     ready.append(True)
     assert (await compiled.ainvoke(None, config))["seen"] == {"parks": "done"}
+
+
+async def test_a_run_that_is_told_to_stop_finishes_what_is_begun_and_parks_the_rest(
+    crew: Crew, saver: Saver
+) -> None:
+    control = RunControl()
+
+    async def stops() -> str:
+        control.request_drain()
+        return "a"
+
+    plan = [task("a"), task("b", "a"), task("c", "b")]
+    team = manager_worker(plan=crew.planner(plan), workers=[crew.worker(a=stops)], policy=QUICK)
+    run = Run(team, saver)
+    given = {"task": run.task}
+    final = await run.graph.ainvoke(
+        given, run.config, context=run.services, durability="sync", control=control
+    )
+    assert not final.get("__interrupt__")
+    assert final.get("result") is None
+    assert crew.did == {"task": 1, "a": 1}
+    run.final = await run.graph.ainvoke(None, run.config, context=run.services, durability="sync")
+    assert run.result.output == "c(b)"
+    assert crew.did == {"task": 1, "a": 1, "b": 1, "c": 1}
+
+
+async def test_a_run_that_ended_leaves_no_board_behind(crew: Crew, memory: Saver) -> None:
+    plan = [task("a"), task("b", "a")]
+    worker = crew.worker(a=Escalation(question="Well?"))
+    team = manager_worker(plan=crew.planner(plan), workers=[worker], policy=QUICK)
+    gc.collect()
+    before = _boards()
+    await (await Run(team, memory).go()).answer()
+    gc.collect()
+    assert _boards() == before
+
+
+def _boards() -> int:
+    return sum(isinstance(thing, Board) for thing in gc.get_objects())

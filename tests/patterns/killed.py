@@ -1,0 +1,220 @@
+"""Kills runs and goes on with them, each time in a new process; says as JSON what came of it.
+
+    python killed.py SAVER FOLDER TIMES
+
+A part of the plan writes a line when it begins and one when it is finished. The n-th that begins
+kills its process, after what others had finished was kept and before it is finished itself. The
+processes are forked, so that nothing is imported twice.
+"""
+
+import asyncio
+import importlib
+import json
+import os
+import random
+import signal
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+from langgraph.types import Command
+
+from kapelle.checkpoints import Database
+from kapelle.graphs import manager_worker, pipeline
+from kapelle.nodes.agent import agent, as_agent
+from kapelle.nodes.in_memory import in_memory
+from kapelle.nodes.pattern import Pattern
+from kapelle.state.approval import Approval, Escalation
+from kapelle.state.policy import Policy
+from kapelle.state.task import Brief, Task
+
+POLICY = Policy(timeout=30, backoff=0, attempts=1, parallel=4)
+
+importlib.import_module("alembic.command")  # once here, not in every process
+
+CONFIG: Any = {"configurable": {"thread_id": "t1"}}
+
+
+class Work:
+    """What the agents of one process do; `fatal`: which beginning kills it, 0 for none."""
+
+    def __init__(self, folder: Path, fatal: int) -> None:
+        self.folder, self.fatal = folder, fatal
+        self.begun = 0
+        self.made: list[str] = []
+
+    def note(self, what: str, task: str) -> None:
+        """Write a line that outlives the process."""
+        with (self.folder / "book").open("a") as book:
+            book.write(f"{what} {task}\n")
+
+    async def __call__(self, task: Task, brief: Brief) -> str:
+        """Work on one part."""
+        self.note("begin", task.id)
+        self.begun += 1
+        if self.begun == self.fatal:
+            await self.kept()
+            os.kill(os.getpid(), signal.SIGKILL)
+        if 0 < self.fatal < self.begun:
+            await asyncio.sleep(60)  # nobody else finishes before the end
+        await asyncio.sleep(0)
+        self.note("end", task.id)
+        needed = ",".join(i for i in sorted(brief.results) if i in task.needs)
+        self.made.append(f"<{task.id} of {needed}>")
+        return self.made[-1]
+
+    async def kept(self) -> None:
+        """Wait until all that was made in this process is in the database's files."""
+        async with asyncio.timeout(20):
+            while any(made not in self.stored() for made in self.made):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+    def stored(self) -> str:
+        """What is in the database's files."""
+        files = self.folder.glob("runs.*")
+        return "".join(file.read_text("latin-1") for file in files)
+
+
+def plan_of(many: int) -> list[Task]:
+    """A random DAG, always the same."""
+    lot = random.Random(7)
+    ids = [f"t{n}" for n in range(many)]
+    return [
+        Task(id=i, goal="work", needs=tuple(lot.sample(ids[:n], min(n, lot.randrange(3)))))
+        for n, i in enumerate(ids)
+    ]
+
+
+def a_team(work: Work) -> Pattern:
+    """A dozen parts."""
+
+    @agent
+    async def planner(task: Task) -> list[Task]:
+        return plan_of(12)
+
+    return manager_worker(plan=planner, workers=[agent(name="worker")(work)], policy=POLICY)
+
+
+def a_team_that_asks(work: Work) -> Pattern:
+    """Two of a dozen parts turn to a person."""
+    asks = {"t0", "t5"}
+
+    async def asking(task: Task, brief: Brief) -> object:
+        made = await work(task, brief)
+        return Escalation(question=f"{task.id}?", evidence=made) if task.id in asks else made
+
+    @agent
+    async def planner(task: Task) -> list[Task]:
+        return plan_of(12)
+
+    return manager_worker(plan=planner, workers=[agent(name="worker")(asking)], policy=POLICY)
+
+
+def a_line_with_a_team_in_it(work: Work) -> Pattern:
+    """A stage, a team, a stage."""
+    first, last = agent(name="first")(work), agent(name="last")(work)
+    return pipeline([first, as_agent(a_team(work), name="team"), last], policy=POLICY)
+
+
+GRAPHS: dict[str, Callable[[Work], Pattern]] = {
+    graph.__name__: graph for graph in (a_team, a_team_that_asks, a_line_with_a_team_in_it)
+}
+
+
+@asynccontextmanager
+async def saver_in(kind: str, folder: Path) -> AsyncIterator[Any]:
+    """What the run is kept in."""
+    if kind == "database":
+        async with Database(str(folder / "runs.db")) as db:
+            yield db.saver
+    else:
+        async with AsyncSqliteSaver.from_conn_string(str(folder / "runs.sqlite")) as official:
+            yield official
+
+
+async def drive(kind: str, graph: str, folder: Path, fatal: int) -> None:
+    """Start or go on, answering what is asked, to the end; the result goes to a file."""
+    async with saver_in(kind, folder) as saver:
+        app = GRAPHS[graph](Work(folder, fatal)).compile(checkpointer=saver)
+        services = in_memory()
+        begun = await saver.aget_tuple(CONFIG) is not None
+        given: Any = None if begun else {"task": Task(goal="all of it")}
+        while True:
+            final = await app.ainvoke(given, CONFIG, context=services, durability="sync")
+            asks = final.get("__interrupt__")
+            if not asks:
+                break
+            answer = Approval(decision="approve", by="ann").model_dump()
+            given = Command(resume={asks[0].id: answer})
+        (folder / "result").write_text(final["result"].model_dump_json())
+
+
+def forked(work: Callable[[], None]) -> int:
+    """Do it in a process of its own; the process."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            work()
+            code = 0
+        finally:
+            os._exit(code)
+    return child
+
+
+def ended(child: int) -> int:
+    """The signal that ended a process; 0 if it came to its end."""
+    _, status = os.waitpid(child, 0)
+    return os.WTERMSIG(status) if os.WIFSIGNALED(status) else -os.WEXITSTATUS(status)
+
+
+def story(kind: str, graph: str, folder: Path, fatal: list[int]) -> None:
+    """One run, in as many processes as it takes; what is told of it goes to a file."""
+    ends = [
+        ended(forked(lambda n=n: asyncio.run(drive(kind, graph, folder, n))))  # type: ignore[misc]
+        for n in fatal
+    ]
+    (folder / "story").write_text(json.dumps(told(folder, ends)))
+
+
+def told(folder: Path, ends: list[int]) -> dict[str, Any]:
+    """What is left of a run: how its processes ended, what was finished how often, its result."""
+    lines = [line.split() for line in (folder / "book").read_text().splitlines()]
+    result = json.loads((folder / "result").read_text()) if (folder / "result").exists() else {}
+    return {
+        "ended": ends,
+        "finished": Counter(task for what, task in lines if what == "end"),
+        "status": result.get("status"),
+        "output": result.get("output"),
+        "calls": result.get("usage", {}).get("calls"),
+    }
+
+
+BEGINNINGS = {"a_team": 12, "a_team_that_asks": 12, "a_line_with_a_team_in_it": 14}
+"""How often a part begins in an undisturbed run."""
+
+
+def main(kind: str, root: Path, times: int) -> None:
+    """Each graph: undisturbed, killed so many times in turn, killed three times in one run."""
+    stories: dict[str, dict[str, Any]] = {}
+    for graph, most in BEGINNINGS.items():
+        once = sorted({1 + n * (most - 1) // max(1, times - 1) for n in range(times)})
+        folders = {}
+        for fatal in ([0], *([n, 0] for n in once), [2, 2, 2, 0]):
+            folders[str(fatal)] = folder = root / f"{graph} {fatal}"
+            folder.mkdir()
+            forked(lambda: story(kind, graph, folder, fatal))  # noqa: B023  at work when it returns
+        for _ in folders:
+            os.wait()
+        stories[graph] = {
+            fatal: json.loads((folder / "story").read_text()) for fatal, folder in folders.items()
+        }
+    print(json.dumps(stories))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))
