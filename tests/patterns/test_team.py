@@ -382,3 +382,33 @@ async def test_an_unsure_reply_waits_for_a_person(crew: Crew, saver: Saver) -> N
     assert run.asks["a"].value.evidence == "perhaps"
     assert (await run.answer()).result.output == "b(a)"
     assert crew.did["a"] == 1
+
+
+async def test_a_run_that_was_cancelled_goes_on_where_it_was(crew: Crew, saver: Saver) -> None:
+    let_go = asyncio.Event()
+
+    async def slow() -> str:
+        await let_go.wait()
+        return "slow"
+
+    plan = [task("a"), task("b", "a"), task("slow"), task("c", "slow")]
+    team = manager_worker(plan=crew.planner(plan), workers=[crew.worker(slow=slow)], policy=QUICK)
+    run = Run(team, saver)
+    going = asyncio.ensure_future(run.go())
+    async with asyncio.timeout(20):
+        while "b" not in await kept(saver, run):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    going.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await going
+    let_go.set()
+    run.final = await run.graph.ainvoke(None, run.config, context=run.services, durability="sync")
+    assert run.result.output == {"b": "b(a)", "c": "c(slow)"}
+    assert crew.did == {"task": 1, "a": 1, "b": 1, "slow": 1, "c": 1}
+
+
+async def kept(saver: Saver, run: Run) -> set[str]:
+    """The parts whose results the step at work has written."""
+    found = await saver.aget_tuple(run.config)  # type: ignore[arg-type]
+    writes = found.pending_writes or () if found else ()
+    return {part for _, channel, value in writes if channel == "results" for part in value}
