@@ -42,7 +42,6 @@ class CompiledPattern(CompiledStateGraph[Any, Any, Any, Any]):
         """`astream` for sync callers, inside a running event loop as well."""
         return door.each(aiter(self.astream(input, config, **kwargs)))
 
-
     async def astream(
         self, input: Any, config: Any = None, *, control: RunControl | None = None, **kwargs: Any
     ) -> AsyncIterator[Any]:
