@@ -428,7 +428,9 @@ class Runs:
             graph = self._graphs[name]
             builder = graph.builder if isinstance(graph, CompiledStateGraph) else graph
             _fits(name, builder)
-            self._apps[name] = builder.compile(checkpointer=self.db.saver, name=name)
+            self._apps[name] = builder.compile(
+                checkpointer=self.db.saver, store=self.db.store, name=name
+            )
         return self._apps[name]
 
 
