@@ -129,9 +129,9 @@ async def ours_sqlite() -> AsyncIterator[BaseCheckpointSaver[Any]]:
 
 def official_postgres(url: str, pool: int) -> Saver:
     """LangGraph's own, one connection or a pool."""
-    from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver  # noqa: PLC0415
+    from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver  # noqa: PLC0415  # pyright: ignore[reportMissingImports]
     from psycopg.rows import dict_row  # noqa: PLC0415
-    from psycopg_pool import AsyncConnectionPool  # noqa: PLC0415
+    from psycopg_pool import AsyncConnectionPool  # noqa: PLC0415  # pyright: ignore[reportMissingImports]
 
     plain = url.replace("postgresql+psycopg", "postgresql")
     settings = {"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row}

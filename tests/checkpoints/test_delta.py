@@ -13,7 +13,7 @@ from kapelle.checkpoints import Database, delta
 pytestmark = pytest.mark.anyio
 
 
-def extend(old: list[str], new: list[list[str]]) -> list[str]:
+def extend(old: Any, new: Any) -> list[str]:
     return [*old, *chain(*new)]
 
 
