@@ -13,17 +13,13 @@ from langgraph.checkpoint.base import (
     writes_sort_key,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, func, or_, select
+from sqlalchemy import Connection, RowMapping, and_, or_, select
 
 from kapelle.checkpoints.growth import Growth
 from kapelle.checkpoints.ids import exact, place, text, version
-from kapelle.checkpoints.marks import mark
-from kapelle.checkpoints.tables import blobs, checkpoints, marks, writes
+from kapelle.checkpoints.tables import blobs, checkpoints, writes
 from kapelle.checkpoints.values import Value, chunks, stored, with_payloads
-from kapelle.state.errors import BadId, Unreadable
-
-PAGE = 50
-"""Checkpoints that are read at once."""
+from kapelle.state.errors import Unreadable
 
 Version = tuple[str, bytes, str, str]
 """A channel's version: thread, key of the namespace, channel, version."""
@@ -68,69 +64,6 @@ def last(view: View, config: RunnableConfig, connection: Connection) -> RowMappi
         where.append(checkpoints.c.id == exact("checkpoint id", wanted, 128))
     query = select(checkpoints).where(*where).order_by(checkpoints.c.seq.desc()).limit(1)
     return connection.execute(query).mappings().first()
-
-
-class Pages:
-    """The checkpoints that match, newest first, a page at a turn."""
-
-    def __init__(
-        self,
-        config: RunnableConfig | None,
-        matching: Mapping[str, Any] | None,
-        before: RunnableConfig | None,
-        limit: int | None,
-    ) -> None:
-        self._wanted = config["configurable"] if config else {}
-        self._matching = dict(matching or {})
-        self._before = before["configurable"].get("checkpoint_id") if before else None
-        self._left = _whole(limit)
-        self._last: int | None = None
-        self.ended = self._left == 0
-
-    def turn(self, view: View, connection: Connection) -> list[CheckpointTuple]:
-        """The next page."""
-        size = PAGE if self._left is None else min(PAGE, self._left)
-        query = self._query(view.tenant)
-        rows = [] if query is None else connection.execute(query.limit(size)).mappings().all()
-        if self._left is not None:
-            self._left -= len(rows)
-        self._last = rows[-1]["seq"] if rows else None
-        self.ended = len(rows) < size or self._left == 0
-        return tuples(view, connection, rows)
-
-    def _query(self, tenant: str) -> Select[Any] | None:
-        query = select(checkpoints).where(*self._conditions(tenant))
-        for key, value in self._matching.items():
-            hashed = mark(key, value)
-            if hashed is None:
-                return None
-            index = marks.alias()
-            same = and_(index.c.tenant == tenant, index.c.mark == hashed)
-            query = query.join(index, and_(same, index.c.seq == checkpoints.c.seq))
-        return query.order_by(checkpoints.c.seq.desc())
-
-    def _conditions(self, tenant: str) -> Iterable[ColumnElement[bool]]:
-        yield checkpoints.c.tenant == tenant
-        if "thread_id" in self._wanted:
-            yield checkpoints.c.thread == exact("thread", self._wanted["thread_id"])
-        if (namespace := self._wanted.get("checkpoint_ns")) is not None:
-            yield checkpoints.c.place == place(namespace)
-        if wanted := self._wanted.get("checkpoint_id"):
-            yield checkpoints.c.id == exact("checkpoint id", wanted, 128)
-        if self._last is not None:
-            yield checkpoints.c.seq < self._last
-        if self._before:
-            yield self._earlier(tenant)
-
-    def _earlier(self, tenant: str) -> ColumnElement[bool]:
-        """Before a checkpoint that may lie in another namespace, or not be kept at all."""
-        other = checkpoints.alias()
-        that = [other.c.tenant == tenant, other.c.id == exact("checkpoint id", self._before, 128)]
-        if "thread_id" in self._wanted:
-            that.append(other.c.thread == self._wanted["thread_id"])
-        seq = select(func.max(other.c.seq)).where(*that).scalar_subquery()
-        unknown = and_(seq.is_(None), checkpoints.c.id < self._before)
-        return (checkpoints.c.seq < seq) | unknown
 
 
 def tuples(
@@ -278,11 +211,3 @@ def written(
 
 def _write_order(write: RowMapping) -> tuple[str, str, int]:
     return writes_sort_key(text(write["path"]), write["task"], write["idx"])
-
-
-def _whole(limit: object) -> int | None:
-    if limit is None:
-        return None
-    if not isinstance(limit, int) or isinstance(limit, bool):
-        raise BadId(what="limit", value=limit, why="it is no whole number")
-    return max(limit, 0)

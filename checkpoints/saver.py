@@ -23,7 +23,7 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from sqlalchemy import Connection
 
-from kapelle.checkpoints import copying, delta, reading, retention, writing
+from kapelle.checkpoints import copying, delta, listing, reading, retention, writing
 from kapelle.checkpoints.access import Access
 from kapelle.checkpoints.desk import Order
 from kapelle.checkpoints.growth import Growth
@@ -41,7 +41,7 @@ class SqlSaver(BaseCheckpointSaver[str]):
         self._access = access
         self.max_bytes = max_bytes
         self._growth = Growth()
-        self._addressed: dict[tuple[str, str | None], None] = {}
+        self._addressed: dict[tuple[str, str | None], bool] = {}
 
     # -- writing
 
@@ -108,7 +108,7 @@ class SqlSaver(BaseCheckpointSaver[str]):
         limit: int | None = None,
     ) -> Iterator[CheckpointTuple]:
         """Checkpoints, newest first, page by page; nothing is held between pages."""
-        pages = reading.Pages(config, filter, before, limit)
+        pages = listing.Pages(config, filter, before, limit)
         while not pages.ended:
             yield from self._access.read(partial(pages.turn, self._view()))
 
@@ -121,7 +121,7 @@ class SqlSaver(BaseCheckpointSaver[str]):
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
         """Checkpoints, newest first, page by page; nothing is held between pages."""
-        pages = reading.Pages(config, filter, before, limit)
+        pages = listing.Pages(config, filter, before, limit)
         while not pages.ended:
             for found in await self._access.aread(partial(pages.turn, self._view())):
                 yield found
@@ -205,7 +205,7 @@ class SqlSaver(BaseCheckpointSaver[str]):
             checkpoint,
             metadata,
             new_versions,
-            addressed=(spot.thread, parent) in self._addressed,
+            addressed=self._addressed.pop((spot.thread, parent), False),
         )
 
     def _task(
@@ -218,7 +218,7 @@ class SqlSaver(BaseCheckpointSaver[str]):
     def _one(self, config: RunnableConfig) -> Callable[[Connection], CheckpointTuple | None]:
         configurable = config["configurable"]
         if checkpoint := configurable.get("checkpoint_id"):
-            self._addressed[configurable["thread_id"], checkpoint] = None
+            self._addressed[configurable["thread_id"], checkpoint] = True
             if len(self._addressed) > ADDRESSED:
                 self._addressed.pop(next(iter(self._addressed)))
         return partial(reading.one, self._view(), self._growth, config)

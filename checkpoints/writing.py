@@ -170,7 +170,7 @@ def checkpoint(
         if name in new_versions
     }
     source = described.get("source")
-    free = source in BRANCHES or (addressed and source == "input") or bool(spot.namespace)
+    free = addressed or source in BRANCHES or bool(spot.namespace)
     rows = _checkpoint_rows(row, marks_of(described), free=free or row["parent"] is None)
     order: Order[None] = Order(_values(pen, spot, values, grown=True) + rows)
     whole = partial(_values, pen, spot, values, grown=False)

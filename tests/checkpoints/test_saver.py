@@ -306,6 +306,29 @@ def test_a_limit_is_a_whole_number(database: Database, limit: Any) -> None:
         list(database.saver.list(config(), limit=limit))
 
 
+@pytest.mark.parametrize("inner_first", [True, False])
+def test_a_nested_checkpoint_is_as_early_as_the_one_around_it(
+    database: Database, *, inner_first: bool
+) -> None:
+    """Whichever of the two was put first: they arrive as they like."""
+    at, nested = config(), config(namespace="inner:1")
+    outers, inners = [], []
+    for _ in range(4):
+        outer, inner = empty_checkpoint(), empty_checkpoint()
+        parents: Any = {"source": "loop", "parents": {"": outer["id"]}}
+        puts: list[Any] = [(at, outer, {"source": "loop"}), (nested, inner, parents)]
+        put_ = {p[1]["id"]: database.saver.put(*p, {}) for p in puts[:: -1 if inner_first else 1]}
+        at, nested = put_[outer["id"]], put_[inner["id"]]
+        outers.append(outer["id"])
+        inners.append(inner["id"])
+    found = database.saver.list(config(namespace="inner:1"), before=config(parent=outers[2]))
+    assert [f.checkpoint["id"] for f in found] == [inners[1], inners[0]]
+    (last,) = database.saver.list(
+        config(namespace="inner:1"), before=config(parent=outers[2]), limit=1
+    )
+    assert last.checkpoint["id"] == inners[1]
+
+
 # -- writes
 
 

@@ -1,0 +1,149 @@
+"""Listing checkpoints, newest first, a page at a time; nothing is held between two pages.
+
+What is earlier: in one namespace what was put earlier. A nested graph's checkpoints are put beside
+those of the graph around it, in whatever order they arrive, so there their metadata decide: a
+nested checkpoint belongs to the outer one that it names as its parent.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import CheckpointTuple
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, or_, select
+
+from kapelle.checkpoints.ids import exact, place, text
+from kapelle.checkpoints.marks import mark
+from kapelle.checkpoints.reading import View, tuples
+from kapelle.checkpoints.tables import checkpoints, marks
+from kapelle.state.errors import BadId
+
+PAGE = 50
+"""Checkpoints that are read at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """The checkpoint before which others are wanted."""
+
+    id: str
+    row: RowMapping | None
+    """None if it was never put."""
+
+    @property
+    def condition(self) -> ColumnElement[bool]:
+        """What leaves out all that is surely not earlier."""
+        if self.row is None:
+            return checkpoints.c.id < self.id
+        elsewhere = and_(
+            checkpoints.c.thread == self.row["thread"], checkpoints.c.place != self.row["place"]
+        )
+        return or_(checkpoints.c.seq < self.row["seq"], elsewhere)
+
+
+class Pages:
+    """The checkpoints that match, a page at a turn."""
+
+    def __init__(
+        self,
+        config: RunnableConfig | None,
+        matching: Mapping[str, Any] | None,
+        before: RunnableConfig | None,
+        limit: int | None,
+    ) -> None:
+        self._wanted = config["configurable"] if config else {}
+        self._matching = dict(matching or {})
+        self._before = before["configurable"].get("checkpoint_id") if before else None
+        self._left = _whole(limit)
+        self._last: int | None = None
+        self.ended = self._left == 0
+
+    def turn(self, view: View, connection: Connection) -> list[CheckpointTuple]:
+        """The next page; it may hold less than is left."""
+        size = PAGE if self._left is None else min(PAGE, self._left)
+        bound = self._bound(view.tenant, connection)
+        query = self._query(view.tenant, bound)
+        rows = [] if query is None else connection.execute(query.limit(size)).mappings().all()
+        self._last = rows[-1]["seq"] if rows else None
+        earlier = _earlier(view, connection, bound, rows)
+        if self._left is not None:
+            self._left -= len(earlier)
+        self.ended = len(rows) < size or self._left == 0
+        return tuples(view, connection, earlier)
+
+    def _bound(self, tenant: str, connection: Connection) -> Bound | None:
+        if not self._before:
+            return None
+        before = exact("checkpoint id", self._before, 128)
+        query = select(checkpoints).where(
+            checkpoints.c.tenant == tenant, checkpoints.c.id == before, *self._thread()
+        )
+        namespace = self._wanted.get("checkpoint_ns")
+        here = checkpoints.c.place == place(namespace or "")
+        query = query.order_by(here.desc(), checkpoints.c.seq.desc()).limit(1)
+        return Bound(before, connection.execute(query).mappings().first())
+
+    def _query(self, tenant: str, bound: Bound | None) -> Select[Any] | None:
+        query = select(checkpoints).where(checkpoints.c.tenant == tenant, *self._thread())
+        if (namespace := self._wanted.get("checkpoint_ns")) is not None:
+            query = query.where(checkpoints.c.place == place(namespace))
+        if wanted := self._wanted.get("checkpoint_id"):
+            query = query.where(checkpoints.c.id == exact("checkpoint id", wanted, 128))
+        if self._last is not None:
+            query = query.where(checkpoints.c.seq < self._last)
+        if bound is not None:
+            query = query.where(bound.condition)
+        for key, value in self._matching.items():
+            hashed = mark(key, value)
+            if hashed is None:
+                return None
+            index = marks.alias()
+            same = and_(index.c.tenant == tenant, index.c.mark == hashed)
+            query = query.join(index, and_(same, index.c.seq == checkpoints.c.seq))
+        return query.order_by(checkpoints.c.seq.desc())
+
+    def _thread(self) -> Iterable[ColumnElement[bool]]:
+        if "thread_id" in self._wanted:
+            yield checkpoints.c.thread == exact("thread", self._wanted["thread_id"])
+
+
+def _earlier(
+    view: View, connection: Connection, bound: Bound | None, rows: Sequence[RowMapping]
+) -> Sequence[RowMapping]:
+    """The rows that are earlier than the bound, those of other namespaces by their parents."""
+    if bound is None or bound.row is None:
+        return rows
+    spot = bound.row["thread"], bytes(bound.row["place"])
+    beside = [r for r in rows if r["thread"] == spot[0] and bytes(r["place"]) != spot[1]]
+    if not beside:
+        return rows
+    around = {row["seq"]: _parent(view, row, text(bound.row["namespace"])) for row in beside}
+    known = _order(connection, bound.row, {parent for parent in around.values() if parent})
+    late = {
+        row["seq"]
+        for row in beside
+        if known.get(around[row["seq"]] or "", row["seq"]) >= bound.row["seq"]
+    }
+    return [row for row in rows if row["seq"] not in late]
+
+
+def _parent(view: View, row: RowMapping, namespace: str) -> str | None:
+    """The checkpoint of a namespace around it that a nested checkpoint belongs to."""
+    metadata = view.load(row["thread"], (row["metadata_type"], bytes(row["metadata"])))
+    parent: str | None = (metadata.get("parents") or {}).get(namespace)
+    return parent
+
+
+def _order(connection: Connection, bound: RowMapping, ids: Iterable[str]) -> dict[str, int]:
+    here = [checkpoints.c[name] == bound[name] for name in ("tenant", "thread", "place")]
+    query = select(checkpoints.c.id, checkpoints.c.seq).where(*here, checkpoints.c.id.in_(ids))
+    return {row.id: row.seq for row in connection.execute(query)}
+
+
+def _whole(limit: object) -> int | None:
+    if limit is None:
+        return None
+    if not isinstance(limit, int) or isinstance(limit, bool):
+        raise BadId(what="limit", value=limit, why="it is no whole number")
+    return max(limit, 0)
