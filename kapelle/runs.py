@@ -24,6 +24,7 @@ from kapelle.nodes.door import each, wait
 from kapelle.nodes.services import Services
 from kapelle.state.approval import Approval, Ask, Choice
 from kapelle.state.budget import Usage
+from kapelle.state.context import MasterContext
 from kapelle.state.errors import (
     BadTask,
     EmptyTask,
@@ -320,6 +321,7 @@ class Runs:
         app, thread = self._app(row.graph), row.thread
         async with self._lease(thread, fence):
             driven: set[str] = set()
+            await self._remember(row)
             given = await self._first(row)
             self._tell(row, "resumed" if fence > row.fence else "started", fence, listen)
             while True:
@@ -331,6 +333,12 @@ class Runs:
                     raise Failed(f"an answer to thread {thread!r} was claimed but can't be applied")
                 driven.update(ask.id for ask in claimed)
                 given = _answers(claimed)
+
+    async def _remember(self, row: RunRow) -> None:
+        """Give agents the goal again where another process began the run."""
+        memory = self._services.memory
+        if not (await memory.context(row.thread)).goal:
+            await memory.decide(row.thread, MasterContext(goal=row.task.goal))
 
     def _tell(self, row: RunRow, what: str, fence: int, listen: Listener | None) -> None:
         event = Event(
