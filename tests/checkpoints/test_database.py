@@ -114,10 +114,10 @@ def test_a_database_lasts_as_long_as_anything_of_it_is_used(url: str) -> None:
     gc.collect()
     assert saver.get_tuple(NOWHERE) is None
     saver.delete_thread("t1")
-    assert [t for t in threading.enumerate() if t.name.startswith("kapelle")]
+    assert [t for t in threading.enumerate() if t.name.startswith("kapelle-desk")]
     del saver
     gc.collect()
-    assert not [t for t in threading.enumerate() if t.name.startswith("kapelle")]
+    assert not [t for t in threading.enumerate() if t.name.startswith("kapelle-desk")]
 
 
 def test_services_keep_the_journal_in_the_database(database: Database) -> None:
