@@ -29,8 +29,8 @@ demo: $(READY) ## audit the standard library, or PATH_TO_AUDIT=… (under two mi
 	@$(BIN)/python -m examples.demo
 
 .PHONY: test
-test: $(READY) ## run the tests; ARGS=… goes to pytest
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(READY) ## run the tests on all cores; ARGS=… goes to pytest
+	@$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 .PHONY: check
 check: $(READY) ## lint, format, types, imports

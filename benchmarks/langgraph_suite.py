@@ -17,7 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-NEEDS = ("pytest-mock", "syrupy", "redis", "pycryptodome", "psycopg-pool", "pytest-xdist")
+NEEDS = ("pytest-mock", "syrupy", "redis", "pycryptodome", "pytest-xdist")
 """What the tests import beside what a developer of ours has."""
 
 OURS = """
@@ -74,8 +74,6 @@ def run(sources: Path, *, ours: bool, words: str) -> dict[str, str]:
         "-m",
         "pytest",
         "-q",
-        "-x",
-        "--maxfail=1000",
         "-p",
         "no:cacheprovider",
     ]

@@ -4,15 +4,15 @@
     python benchmarks/saver.py --postgres URL       # and PostgreSQL
     python benchmarks/saver.py --mariadb URL        # and MariaDB (which has no official saver)
 
-Microseconds a step, the median of the rounds, and as multiples of `InMemorySaver`, which is the
-floor: what the loop costs when nothing is kept. The savers take turns within a round, so that what
-else the machine does falls on all alike.
+First how each sees to it that what it commits survives a loss of power. Then microseconds a step,
+the median of the rounds, and as multiples of `InMemorySaver`, which is the floor: what the loop
+costs when nothing is kept. The savers take turns within a round, so that what else the machine does
+falls on all alike. Then microseconds a look at many threads, and the bytes of a state that grows.
 """
 
 import argparse
 import asyncio
 import operator
-import sqlite3
 import statistics
 import tempfile
 import time
@@ -20,6 +20,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
+from uuid import uuid4
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.memory import InMemorySaver
@@ -154,30 +155,20 @@ def official_postgres(url: str, pool: int) -> Saver:
 
 async def _cleared(saver: Any) -> None:
     await saver.setup()
-    for thread in ("one", "wide", *map(str, range(64))):
-        await saver.adelete_thread(thread)
+    async with saver._cursor() as cursor:  # noqa: SLF001  # there is no public way to empty it
+        await cursor.execute("TRUNCATE checkpoints, checkpoint_blobs, checkpoint_writes")
 
 
 def ours(url: str) -> Saver:
-    """Ours, on a server."""
+    """Ours, on a server, as a tenant of its own."""
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[BaseCheckpointSaver[Any]]:
-        async with Database(url) as database:
-            await _cleared(_Ready(database.saver))
+        async with Database(url, tenant=uuid4().hex) as database:
+            await database.saver.aget_tuple(config("warm"))
             yield database.saver
 
     return opened
-
-
-class _Ready:
-    """Ours sets itself up."""
-
-    def __init__(self, saver: Any) -> None:
-        self.adelete_thread = saver.adelete_thread
-
-    async def setup(self) -> None:
-        """Nothing to do."""
 
 
 def measure(savers: dict[str, Saver], rounds: int) -> None:
@@ -200,12 +191,150 @@ async def _once(saver: Saver, job: Callable[[BaseCheckpointSaver[Any]], Any]) ->
         return taken
 
 
+# ── looking ──────────────────────────────────────────────────────────────────────────────────
+
+
+async def filled(saver: BaseCheckpointSaver[Any], threads: int) -> None:
+    """So many threads of one checkpoint; 200 of 20 checkpoints, each with an owner."""
+    app = line().compile(checkpointer=saver)
+    for first in range(0, threads, 500):
+        once: Any = {"input": {"count": 0, "until": 1}, "durability": "exit"}
+        names = (config(f"many-{n}") for n in range(first, first + 500))
+        await asyncio.gather(*(app.ainvoke(config=name, **once) for name in names))
+    owned: list[Any] = [
+        {**config(f"owned-{n}"), "metadata": {"owner": f"owner-{n}"}} for n in range(200)
+    ]
+    often: Any = {"input": {"count": 0, "until": 18}, "durability": "sync"}
+    await asyncio.gather(*(app.ainvoke(config=name, **often) for name in owned))
+
+
+async def state(saver: BaseCheckpointSaver[Any]) -> int:
+    """`aget_state` of 50 threads."""
+    app = line().compile(checkpointer=saver)
+    for number in range(0, 500, 10):
+        assert (await app.aget_state(config(f"many-{number}"))).values["count"] == 1
+    return 50
+
+
+async def newest(saver: BaseCheckpointSaver[Any]) -> int:
+    """The 20 newest of all threads, 10 times."""
+    for _ in range(10):
+        assert len([found async for found in saver.alist(None, limit=20)]) == 20
+    return 10
+
+
+async def owned(saver: BaseCheckpointSaver[Any]) -> int:
+    """The checkpoints of one owner, of 5 owners."""
+    for number in range(5):
+        wanted = {"owner": f"owner-{number * 7}"}
+        assert len([found async for found in saver.alist(None, filter=wanted)]) == 20
+    return 5
+
+
+LOOKS = {
+    "aget_state": state,
+    "the 20 newest": newest,
+    "by metadata, 200 threads × 20": owned,
+}
+
+
+def look(savers: dict[str, Saver], threads: int) -> None:
+    """Print a table: a line a saver, a column a look."""
+    print(f"\nµs a look at {threads:,} threads and 200 more{'':9}" + "   ".join(LOOKS))
+    for name, saver in savers.items():
+        taken = asyncio.run(_looked(saver, threads))
+        columns = (f"{t * 1e6:{len(title)}.0f}" for title, t in zip(LOOKS, taken, strict=True))
+        print(f"  {name:44} {'   '.join(columns)}")
+
+
+async def _looked(saver: Saver, threads: int) -> list[float]:
+    async with saver() as opened:
+        await filled(opened, threads)
+        taken = []
+        for looking in LOOKS.values():
+            await looking(opened)
+            begun = time.perf_counter()
+            times = await looking(opened)
+            taken.append((time.perf_counter() - begun) / times)
+        return taken
+
+
+# ── what is stored ───────────────────────────────────────────────────────────────────────────
+
+
+async def stored(name: str, saver: Callable[[str], Any]) -> None:
+    """200 steps of 1 kB in a file."""
+    with tempfile.TemporaryDirectory() as folder:
+        sizes = []
+        for steps in (0, 200):
+            path = Path(folder) / f"{steps}.db"
+            async with saver(str(path)) as opened:
+                keeper = opened.saver if isinstance(opened, Database) else opened
+                app = growing().compile(checkpointer=keeper)
+                await app.aget_state(config("one"))
+                if steps:
+                    await app.ainvoke({"texts": []}, config("one"), durability="sync")
+            sizes.append(path.stat().st_size)
+    grown = sizes[1] - sizes[0]
+    print(f"  {name:34} {grown:12,} bytes   {grown / (2 * 200 * 1_000):5.2f} ×")
+
+
+class Grown(TypedDict, total=False):
+    """A list that grows."""
+
+    texts: Annotated[list[str], operator.add]
+
+
+def growing() -> StateGraph[Grown]:
+    """One node that adds 1 kB, 200 times."""
+    graph = StateGraph(Grown)
+    grow: Any = lambda state: {"texts": [f"{len(state['texts']):04}" * 250]}  # noqa: E731
+    graph.add_node("grow", grow)
+    graph.add_edge(START, "grow")
+    graph.add_conditional_edges(
+        "grow", lambda state: "grow" if len(state["texts"]) < 200 else END, ["grow", END]
+    )
+    return graph
+
+
+async def settings(urls: list[str | None]) -> None:
+    """Print how commits reach the disk."""
+    with tempfile.TemporaryDirectory() as folder:
+        async with AsyncSqliteSaver.from_conn_string(f"{folder}/official.db") as saver:
+            await saver.setup()
+            found = {}
+            for pragma in ("journal_mode", "synchronous"):
+                rows = await saver.conn.execute_fetchall(f"PRAGMA {pragma}")
+                found[pragma] = str(next(iter(rows))[0])
+        _tell("official AsyncSqliteSaver", found)
+        for url in (f"sqlite:///{folder}/ours.db", *filter(None, urls)):
+            async with Database(url) as database:
+                await database.upgrade()
+                kind = "SQLite" if url.startswith("sqlite") else url.partition(":")[0]
+                _tell(f"Kapelle on {kind}", {f.what: f.found for f in await database.doctor()})
+
+
+def _tell(name: str, found: dict[str, str]) -> None:
+    print(f"  {name:34} " + ", ".join(f"{k}={found[k]}" for k in DURABLE if k in found))
+
+
+DURABLE = (
+    "journal_mode",
+    "synchronous",
+    "fsync",
+    "synchronous_commit",
+    "innodb_flush_log_at_trx_commit",
+)
+"""Settings on which it depends what a loss of power leaves. The savers of one server share them."""
+
+
 def main() -> None:
     """Measure what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--postgres")
     parser.add_argument("--mariadb")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=10_000, help="how many are looked at")
     asked = parser.parse_args()
     savers: dict[str, Saver] = {
         "InMemorySaver": memory,
@@ -218,8 +347,13 @@ def main() -> None:
         savers["Kapelle on PostgreSQL"] = ours(asked.postgres)
     if asked.mariadb:
         savers["Kapelle on MariaDB"] = ours(asked.mariadb)
-    print(f"SQLite {sqlite3.sqlite_version}: WAL, synchronous=FULL, for both savers")
+    print("How commits reach the disk (synchronous=2 is FULL)")
+    asyncio.run(settings([asked.postgres, asked.mariadb]))
     measure(savers, asked.rounds)
+    look(savers, asked.threads)
+    print("\n200 steps of 1 kB, as multiples of the final state and one copy of each write")
+    asyncio.run(stored("official AsyncSqliteSaver", AsyncSqliteSaver.from_conn_string))
+    asyncio.run(stored("Kapelle on SQLite", Database))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import asyncio
 import tempfile
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,8 +18,11 @@ from sqlalchemy.schema import CreateSchema
 from kapelle.checkpoints.desk import Desk, Order
 from kapelle.checkpoints.doctor import refuse_unsafe
 from kapelle.checkpoints.door import door
-from kapelle.checkpoints.engine import Address, connect, writing
+from kapelle.checkpoints.engine import Address, connect, shown, writing
+from kapelle.checkpoints.ids import exact
+from kapelle.checkpoints.patience import passing, pauses
 from kapelle.checkpoints.schema import upgrade
+from kapelle.state.errors import DatabaseFailed
 
 T = TypeVar("T")
 
@@ -32,7 +36,7 @@ class Source:
         if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
             self._passing = tempfile.TemporaryDirectory(prefix="kapelle-")
             url = url.set(database=str(Path(self._passing.name) / "kapelle.db"))
-        self.url = url.render_as_string(hide_password=True)
+        self.url = shown(url)
         self._address = replace(address, url=url)
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
@@ -49,6 +53,11 @@ class Source:
             raise
         return engine
 
+    @property
+    def known(self) -> bool:
+        """Whether it was open at least once: what never was is hardly gone for a moment."""
+        return "engine" in self.__dict__
+
     def reading(self) -> Connection:
         """A connection for one look."""
         return self._open().connect()
@@ -57,10 +66,21 @@ class Source:
         """A connection that writes."""
         return writing(self._open())
 
+    def as_it_is(self, look: Callable[[Connection], T]) -> T:
+        """Look at a database that may be unsafe, empty or newer: nothing is refused or made."""
+        with door(self.url):
+            engine = connect(self._address)
+            try:
+                with engine.connect() as connection:
+                    return look(connection)
+            finally:
+                if self._address.engine is None:
+                    engine.dispose()
+
     def close(self) -> None:
         """Close all connections."""
         with self._lock:
-            if "engine" in self.__dict__ and self._address.engine is None:
+            if self.known and self._address.engine is None:
                 self.engine.dispose()
         if self._passing is not None:
             self._passing.cleanup()
@@ -81,7 +101,7 @@ class Access:
     """One tenant's way into the database: one desk that writes, a few threads that read."""
 
     def __init__(self, source: Source, *, tenant: str) -> None:
-        self.tenant = tenant
+        self.tenant = exact("tenant", tenant, 64)
         self.source = source
         self.desk = Desk(source.writing, url=source.url)
         self._readers = ThreadPoolExecutor(4, thread_name_prefix="kapelle-read")
@@ -103,9 +123,19 @@ class Access:
 
     async def awrite(self, work: Callable[[Connection], T]) -> T:
         """Do something in a transaction of the desk."""
-        return await self.desk.ado(Order(work=work))
+        return await self.desk.ado(Order(work=work, again=False))
 
     def _look(self, look: Callable[[Connection], T]) -> T:
+        for pause in pauses():
+            try:
+                return self._once(look)
+            except DatabaseFailed as error:
+                if not (self.source.known and passing(error)):
+                    raise
+            time.sleep(pause)
+        return self._once(look)
+
+    def _once(self, look: Callable[[Connection], T]) -> T:
         with door(self.source.url), self.source.reading() as connection:
             return look(connection)
 

@@ -1,10 +1,11 @@
 """A thread copied to another name, with all that the saver holds of it."""
 
-from sqlalchemy import Connection, insert, literal, select
+from sqlalchemy import Connection, Table, insert, select
 
 from kapelle.checkpoints import inbox
 from kapelle.checkpoints.reading import View
 from kapelle.checkpoints.retention import of
+from kapelle.checkpoints.statements import Row
 from kapelle.checkpoints.tables import blobs, checkpoints, marks, payloads, writes
 from kapelle.state.errors import BadId
 
@@ -14,15 +15,19 @@ def copy(view: View, connection: Connection, *, source: str, target: str) -> Non
     there = select(checkpoints.c.seq).where(of(checkpoints, view.tenant, target)).limit(1)
     if connection.scalar(there) is not None:
         raise BadId(what="target thread", value=target, why="it exists already")
-    for table in (blobs, writes, payloads, checkpoints):
-        copied = [column for column in table.c if column.name != "seq"]
-        shown = [literal(target).label("thread") if c.name == "thread" else c for c in copied]
-        query = select(*shown).where(of(table, view.tenant, source))
+    for table in (payloads, blobs, writes, checkpoints):
+        query = select(table).where(of(table, view.tenant, source))
         if table is checkpoints:
             query = query.order_by(checkpoints.c.seq)
-        connection.execute(insert(table).from_select([c.name for c in copied], query))
+        for row in connection.execute(query).mappings().all():
+            connection.execute(insert(table), _renamed(view, table, dict(row), target))
     _copy_marks(view, connection, source, target)
     inbox.copy(connection, tenant=view.tenant, source=source, target=target)
+
+
+def _renamed(view: View, table: Table, row: Row, target: str) -> Row:
+    row = {name: value for name, value in row.items() if name != "seq"} | {"thread": target}
+    return row if table is payloads else {**row, "seal": view.seal.on(table, row)}
 
 
 def _copy_marks(view: View, connection: Connection, source: str, target: str) -> None:

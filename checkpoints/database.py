@@ -4,40 +4,35 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
-from types import TracebackType
-from typing import Protocol, Self
 
+from langgraph.checkpoint.serde.base import CipherProtocol, SerializerProtocol
 from langgraph.store.base import IndexConfig, TTLConfig
-from sqlalchemy import URL, Connection, Engine
+from sqlalchemy import Connection
 
 from kapelle.checkpoints import retention
 from kapelle.checkpoints.access import Access, Source
+from kapelle.checkpoints.closing import Closing
 from kapelle.checkpoints.doctor import Finding, examine
-from kapelle.checkpoints.engine import PREFIX, Address, checked, parse
+from kapelle.checkpoints.effects import SqlEffects
+from kapelle.checkpoints.engine import PREFIX, Address, Place
 from kapelle.checkpoints.ids import exact
 from kapelle.checkpoints.inbox import Inbox
 from kapelle.checkpoints.journal import SqlJournal
-from kapelle.checkpoints.reading import View
+from kapelle.checkpoints.ledger import SqlLedger
 from kapelle.checkpoints.retention import Keep
 from kapelle.checkpoints.runbook import RunBook
 from kapelle.checkpoints.saver import SqlSaver
-from kapelle.checkpoints.serde import StrictSerializer
+from kapelle.checkpoints.schema import HEAD, version
+from kapelle.checkpoints.seal import Seal
+from kapelle.checkpoints.serde import SealedSerializer, StrictSerializer
 from kapelle.checkpoints.stats import Stats, measure
 from kapelle.checkpoints.store import SqlStore
 from kapelle.nodes.in_memory import in_memory
+from kapelle.nodes.memory import StoreMemory
 from kapelle.nodes.services import Services
 
 
-class HasEngine(Protocol):
-    """SQLAlchemy's `AsyncEngine`, which can be imported only where greenlet is installed."""
-
-    @property
-    def sync_engine(self) -> Engine:
-        """The engine it stands before."""
-        ...
-
-
-class Database:
+class Database(Closing):
     """One database, as one tenant sees it.
 
     It is opened, and its schema brought up to date, on first use. Close it, or use it as a context
@@ -49,32 +44,41 @@ class Database:
     SQLite's, the URL. `tenant`: who owns what is stored; no tenant sees another's. `allow`: types
     that may be stored as objects, beside the nouns of `state/`. `create=False`: a file that is not
     there is `DatabaseMissing`. `max_bytes`: the largest single value; more is `PayloadTooLarge`.
+    `key`: a secret of at most 64 bytes that seals each row, so that whoever can write to the
+    database but does not have it can't change what is read. `cipher`: encrypts what checkpoints,
+    writes and items hold; see LangGraph's `EncryptedSerializer`.
     `index`, `ttl`: what of the store's items is searched by meaning, and how long they live.
     `schema`: the PostgreSQL schema of the tables. `table_prefix`: what their names begin with.
     """
 
     def __init__(  # noqa: PLR0913  # each is an option, none needs another
         self,
-        url: str | URL | Engine | HasEngine = "sqlite:///kapelle.db",
+        url: Place = "sqlite:///kapelle.db",
         *,
         tenant: str = "default",
         allow: Iterable[type] = (),
         create: bool = True,
         max_bytes: int = 8_000_000,
+        key: bytes = b"",
+        cipher: CipherProtocol | None = None,
         index: IndexConfig | None = None,
         ttl: TTLConfig | None = None,
         schema: str | None = None,
         table_prefix: str = PREFIX,
     ) -> None:
-        address = replace(_address(url), schema=schema, prefix=table_prefix, create=create)
-        source = Source(checked(address), max_bytes=max_bytes)
-        self._access = Access(source, tenant=exact("tenant", tenant, 64))
-        self.url = source.url
+        address = Address.of(url, schema=schema, prefix=table_prefix, create=create)
+        self._access = Access(Source(address, max_bytes=max_bytes), tenant=tenant)
+        self.url = self._access.source.url
         self.tenant = tenant
-        serde = StrictSerializer(allow)
-        self.saver = SqlSaver(self._access, serde=serde, max_bytes=max_bytes)
+        strict = StrictSerializer(allow)
+        serde: SerializerProtocol = (
+            SealedSerializer(cipher, strict) if cipher is not None else strict
+        )
+        self.saver = SqlSaver(self._access, serde=serde, max_bytes=max_bytes, seal=Seal(key))
         self.store = SqlStore(self._access, serde=serde, max_bytes=max_bytes, index=index, ttl=ttl)
         self.journal = SqlJournal(self._access)
+        self.effects = SqlEffects(self._access)
+        self.ledger = SqlLedger(self._access)
         self.inbox = Inbox(self._access)
         self.runs = RunBook(self._access)
 
@@ -92,10 +96,11 @@ class Database:
         keep = Keep(newest=max(1, newest), seconds=seconds)
         look = partial(retention.threads, tenant=self.tenant)
         named = await self._access.aread(look) if threads is None else list(threads)
-        view = View(self.tenant, self.saver.serde)
         dropped = 0
         for thread in named:
-            work = partial(retention.prune, view, thread=exact("thread", thread), keep=keep)
+            work = partial(
+                retention.prune, self.saver.view(), thread=exact("thread", thread), keep=keep
+            )
             dropped += await self._access.awrite(work)
         return dropped
 
@@ -114,62 +119,35 @@ class Database:
         for thread in gone:
             work = partial(retention.forget_all, tenant=self.tenant, thread=thread)
             await self._access.awrite(work)
+            await StoreMemory(self.store).forget(thread)
         return gone
 
     async def stats(self, largest: int = 10) -> Stats:
         """Rows and bytes of each table, bytes of the largest threads."""
         return await self._access.aread(partial(measure, tenant=self.tenant, largest=largest))
 
+    async def upgrade(self) -> str:
+        """Set the database up, or bring its schema up to date, as first use does; its version."""
+        return await self._access.aread(version) or HEAD
+
     async def doctor(self) -> list[Finding]:
-        """What of this database was looked at, what is unsafe, and how to mend it."""
-        saver = self.saver
-        return await self._access.aread(
-            partial(examine, max_bytes=saver.max_bytes, serde=saver.serde)
-        )
+        """What of this database was looked at, what is unsafe, and how to mend it.
+
+        It looks at any database, also at one that is refused for what is found here.
+        """
+        look = partial(examine, max_bytes=self.saver.max_bytes, serde=self.saver.serde)
+        return await asyncio.to_thread(self._access.source.as_it_is, look)
 
     def connect(self) -> Connection:
         """A connection of SQLAlchemy's, to look at the tables with. Close it soon."""
         return self._access.source.reading()
 
     def services(self) -> Services:
-        """What nodes may call, with the journal in this database."""
-        return replace(in_memory(), journal=self.journal)
-
-    def close(self) -> None:
-        """Write what was ordered and let go of the database."""
-        self._access.close()
-
-    async def aclose(self) -> None:
-        """Write what was ordered and let go of the database."""
-        await asyncio.to_thread(self._access.close)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.aclose()
-
-
-def _address(url: str | URL | Engine | HasEngine) -> Address:
-    if isinstance(url, str | URL):
-        return Address(url=parse(url))
-    if isinstance(url, Engine) and url.dialect.name != "sqlite":
-        return Address(url=url.url, engine=url)
-    engine = url if isinstance(url, Engine) else url.sync_engine
-    return Address(url=parse(engine.url))
+        """What nodes may call, with journal, ledger, effects and memory in this database."""
+        return replace(
+            in_memory(),
+            journal=self.journal,
+            ledger=self.ledger,
+            effects=self.effects,
+            memory=StoreMemory(self.store),
+        )

@@ -8,10 +8,11 @@ from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import DeltaChannelHistory, PendingWrite
-from sqlalchemy import Connection, RowMapping, select
+from sqlalchemy import Connection, select
 
 from kapelle.checkpoints.ids import version
-from kapelle.checkpoints.reading import Version, View, last, values, written
+from kapelle.checkpoints.reading import Version, View, bare_of, last, values, written
+from kapelle.checkpoints.statements import Found
 from kapelle.checkpoints.tables import checkpoints
 
 PAGE = 100
@@ -50,7 +51,7 @@ def _collect(
             open_.discard(channel)
 
 
-def _ancestors(connection: Connection, target: RowMapping | None) -> Iterator[list[RowMapping]]:
+def _ancestors(connection: Connection, target: Found | None) -> Iterator[list[Found]]:
     """The parent, its parent, and so on, in pages; branches beside the way are left out."""
     if target is None:
         return
@@ -61,7 +62,7 @@ def _ancestors(connection: Connection, target: RowMapping | None) -> Iterator[li
         rows = connection.execute(newest_first.where(checkpoints.c.seq < seq)).mappings().all()
         if not rows:
             return
-        page: list[RowMapping] = []
+        page: list[Found] = []
         for row in rows:
             if row["id"] == wanted:
                 page.append(row)
@@ -71,16 +72,15 @@ def _ancestors(connection: Connection, target: RowMapping | None) -> Iterator[li
 
 
 def _seeds(
-    view: View, connection: Connection, page: Sequence[RowMapping], open_: set[str]
+    view: View, connection: Connection, page: Sequence[Found], open_: set[str]
 ) -> dict[int, dict[str, Any]]:
     """What is stored of channels at checkpoints, by `seq`."""
     spoken: dict[int, list[Version]] = {}
     for row in page:
-        bare = view.load(row["thread"], (row["type"], bytes(row["body"])))
-        versions = bare["channel_versions"]
+        versions = bare_of(view, row)["channel_versions"]
         spot = row["thread"], bytes(row["place"])
         spoken[row["seq"]] = [(*spot, c, version(versions[c])) for c in open_ if c in versions]
-    found = values(connection, view.tenant, {key for keys in spoken.values() for key in keys})
+    found = values(view, connection, {key for keys in spoken.values() for key in keys})
     return {
         seq: {key[2]: view.load(key[0], found[key].whole) for key in keys if key in found}
         for seq, keys in spoken.items()

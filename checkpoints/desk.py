@@ -5,13 +5,16 @@
        └───────────── told, after the commit ◄──────────┘
 
 What was ordered first becomes durable first, or together. What nobody waits for is held back until
-somebody orders what they do wait for, or for a moment: it costs no transaction of its own. Rows of
-the same statement in neighbouring orders go in one `executemany`. If a batch fails it is rolled
-back and each order is tried alone, so that only the culprit gets the error.
+somebody orders what they do wait for, or for a moment: it costs no transaction of its own. What can
+wait an instant does: the writes of a task, which its step's checkpoint nearly always follows. Rows
+of the same statement in neighbouring orders go in one `executemany`. If a batch fails it is rolled
+back and each order is tried alone, so that only the culprit gets the error; a server that is gone
+for a moment is waited for (see `patience`).
 """
 
 import asyncio
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -22,13 +25,23 @@ from typing import Any, Generic, TypeVar
 from sqlalchemy import Connection
 
 from kapelle.checkpoints.door import door
+from kapelle.checkpoints.patience import passing, pauses
 from kapelle.checkpoints.statements import Row, Statement, Unmet
 from kapelle.state.errors import DatabaseFailed, Refused
 
+A = TypeVar("A")
 T = TypeVar("T")
 
 LINGER = 0.05
 """Seconds that an order nobody waits for is held back at most."""
+
+
+Together = Callable[[Connection, Sequence[A]], Sequence[T]]
+"""Does the parts of many orders at once; what comes of each, in the same order."""
+
+
+INSTANT = 0.002
+"""Seconds that an order which can wait is held back at most."""
 
 
 @dataclass(slots=True)
@@ -39,8 +52,14 @@ class Order(Generic[T]):
     """Statements with their rows; orders of one batch share them, kept in the order given here."""
     work: Callable[[Connection], T] | None = None
     """What can't be said by rows. If it raises `Refused` it must not have written anything."""
+    shared: "tuple[Together[Any, T], Any] | None" = None
+    """What is done for all orders of a batch that share it, last of all, and this one's part."""
     otherwise: "Callable[[Statement], Order[T]] | None" = None
     """What to do instead where a statement's condition does not hold; it may raise."""
+    again: bool = True
+    """Whether it comes to the same if it is done twice."""
+    can_wait: bool = False
+    """Whether an instant is likely to bring an order that it can share a transaction with."""
 
 
 @dataclass(slots=True)
@@ -76,6 +95,7 @@ class Desk:
         self._closed = False
         self._thread: threading.Thread | None = None
         self._connection: Connection | None = None
+        self._known = self._passes = self._in_doubt = False
         self._unwaited = threading.BoundedSemaphore(unwaited)
 
     def do(self, order: Order[T]) -> T:
@@ -154,8 +174,9 @@ class Desk:
             gathered += slips
             if len(gathered) >= self._batch:
                 return gathered, True
+            can_wait = all(slip.order.can_wait for slip in gathered)
             try:
-                slips = self._queue.get_nowait()
+                slips = self._queue.get(can_wait, INSTANT)
             except Empty:
                 return gathered, True
         return gathered, False
@@ -170,22 +191,35 @@ class Desk:
     def _settle(self, slips: list[_Slip]) -> None:
         if not slips:
             return
-        if not self._try(slips) and len(slips) > 1:
+        if not self._patiently(slips) and not self._passes and len(slips) > 1:
             for slip in slips:
-                self._try([slip])
+                self._patiently([slip])
         with self._lock:
             self._open -= len(slips)
         self._tell(slips)
 
+    def _patiently(self, slips: list[_Slip]) -> bool:
+        """Try, and again while the server is to blame, unless that could do something twice."""
+        for pause in pauses():
+            if self._try(slips):
+                return True
+            if not self._passes or (self._in_doubt and not all(s.order.again for s in slips)):
+                return False
+            time.sleep(pause)
+        return False
+
     def _try(self, slips: list[_Slip]) -> bool:
+        self._passes = self._in_doubt = False
         try:
             with door(self._url):
                 connection = self._connected()
                 with connection.begin():
                     _write(connection, slips)
+                    self._in_doubt = True
         except Unmet as unmet:
             return len(slips) == 1 and self._otherwise(slips[0], unmet)
         except BaseException as error:  # noqa: BLE001  # whoever waits is told
+            self._passes = self._known and passing(error)
             self._hang_up()
             for slip in slips:
                 slip.error = error
@@ -206,6 +240,7 @@ class Desk:
     def _connected(self) -> Connection:
         if self._connection is None:
             self._connection = self._connect()
+            self._known = True
         return self._connection
 
     def _hang_up(self) -> None:
@@ -240,6 +275,18 @@ def _write(connection: Connection, slips: list[_Slip]) -> None:
             except Refused as refusal:
                 slip.error = refusal
     _flush(connection, rows)
+    _do_together(connection, slips)
+
+
+def _do_together(connection: Connection, slips: list[_Slip]) -> None:
+    shared: dict[Together[Any, Any], list[_Slip]] = {}
+    for slip in slips:
+        if slip.order.shared is not None:
+            shared.setdefault(slip.order.shared[0], []).append(slip)
+    for work, those in shared.items():
+        parts = [slip.order.shared[1] for slip in those if slip.order.shared is not None]
+        for slip, outcome in zip(those, work(connection, parts), strict=True):
+            slip.outcome = outcome
 
 
 def _flush(connection: Connection, rows: dict[Statement, list[Row]]) -> None:

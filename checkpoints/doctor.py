@@ -3,10 +3,13 @@
 The first connection refuses what is unsafe; `Database.doctor()` tells all.
 """
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import version as installed
 
 import ormsgpack
+from langgraph.checkpoint.serde import jsonplus
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from sqlalchemy import Connection, func, select
 
@@ -28,6 +31,11 @@ SETTINGS = (
     "wsrep_on",
 )
 """What MariaDB and MySQL are asked for."""
+
+
+PACKAGES = ("kapelle", "langgraph", "langgraph-checkpoint", "sqlalchemy")
+DRIVERS = {"psycopg": ("psycopg",), "pymysql": ("pymysql",)}
+"""Whose versions are told, by SQLAlchemy's name of the driver."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +60,9 @@ def refuse_unsafe(connection: Connection, *, max_bytes: int) -> None:
 def examine(connection: Connection, *, max_bytes: int, serde: SerializerProtocol) -> list[Finding]:
     """All that can be looked at without changing anything."""
     found = [
+        Finding(what="versions", found=_versions(connection)),
         *settings(connection, max_bytes=max_bytes),
-        Finding(what="schema", found=f"{version(connection)} of {HEAD}"),
+        _schema(connection),
         _serializer(serde),
     ]
     if connection.dialect.name == "sqlite":
@@ -176,6 +185,21 @@ def _exact_names(connection: Connection) -> Finding:
     )
 
 
+def _versions(connection: Connection) -> str:
+    driver = DRIVERS.get(connection.dialect.driver, ())
+    return ", ".join(f"{name} {installed(name)}" for name in (*PACKAGES, *driver))
+
+
+def _schema(connection: Connection) -> Finding:
+    found = version(connection)
+    return Finding(
+        what="schema",
+        found="not set up yet" if found is None else f"{found} of {HEAD}",
+        safe=found is None or found <= HEAD,
+        mend="upgrade Kapelle: the database was made by a newer one",
+    )
+
+
 def _intact(connection: Connection) -> Finding:
     found = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar())
     mend = "restore a backup, or save what is left with the sqlite3 shell's .recover"
@@ -185,10 +209,14 @@ def _intact(connection: Connection) -> Finding:
 def _serializer(serde: SerializerProtocol) -> Finding:
     """Whether a stored value can name what is to be imported and run."""
     call = ormsgpack.packb(("fractions", "Fraction", "1/2"))
+    log = logging.getLogger(jsonplus.__name__)
+    heard, log.disabled = log.disabled, True  # it would warn of what is meant to be refused
     try:
         loaded = serde.loads_typed(("msgpack", ormsgpack.packb(ormsgpack.Ext(0, call))))
     except Exception as refusal:  # noqa: BLE001  # whatever keeps it out is good
         loaded = repr(refusal)
+    finally:
+        log.disabled = heard
     strict = isinstance(loaded, str)
     return Finding(
         what="serializer",

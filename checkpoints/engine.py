@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
@@ -35,6 +35,19 @@ EXTRAS = {"psycopg": "postgres", "pymysql": "mariadb"}
 """Which extra of the package brings a driver."""
 
 
+class HasEngine(Protocol):
+    """SQLAlchemy's `AsyncEngine`, which can be imported only where greenlet is installed."""
+
+    @property
+    def sync_engine(self) -> Engine:
+        """The engine it stands before."""
+        ...
+
+
+Place = str | URL | Engine | HasEngine
+"""A URL, the path of an SQLite file, or an engine."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Address:
     """Where the tables are."""
@@ -47,6 +60,20 @@ class Address:
     prefix: str = PREFIX
     create: bool = True
     """Whether an SQLite file is made if it is not there."""
+
+    @classmethod
+    def of(cls, place: Place, **more: Any) -> "Address":
+        """Where a URL, a path or an engine leads; `Misbuilt` if that is nowhere.
+
+        An engine of a server is used as it is; of an async one, and of one of SQLite's, which needs
+        settings of its own, only the URL.
+        """
+        if isinstance(place, str | URL):
+            return checked(cls(url=parse(place), **more))
+        if isinstance(place, Engine) and place.dialect.name != "sqlite":
+            return checked(cls(url=place.url, engine=place, **more))
+        engine = place if isinstance(place, Engine) else place.sync_engine
+        return checked(cls(url=parse(engine.url), **more))
 
 
 def parse(url: str | URL) -> URL:
@@ -63,6 +90,16 @@ def parse(url: str | URL) -> URL:
         extra = EXTRAS.get(error.name or "", error.name)
         raise Misbuilt(f"the driver is missing: pip install 'kapelle[{extra}]'") from error
     return parsed
+
+
+def shown(url: URL) -> str:
+    """A URL as people know it: without its password; the path of an SQLite file.
+
+    >>> shown(parse("kapelle.db")), shown(make_url("postgresql://ann:secret@host/runs"))
+    ('kapelle.db', 'postgresql://ann:***@host/runs')
+    """
+    sqlite = url.get_backend_name() == "sqlite"
+    return url.database if sqlite and url.database else url.render_as_string(hide_password=True)
 
 
 def identifier(what: str, value: str) -> str:
@@ -167,7 +204,7 @@ def _run_once(connection: Connection, setting: str) -> None:
 
 def _sqlite(address: Address) -> Engine:
     if not address.create and not Path(address.url.database or "").is_file():
-        raise DatabaseMissing(url=address.url.render_as_string())
+        raise DatabaseMissing(url=shown(address.url))
     engine = create_engine(
         address.url,
         connect_args={"check_same_thread": False, "timeout": 30},

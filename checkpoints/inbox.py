@@ -25,7 +25,7 @@ from kapelle.checkpoints.ids import raw, text
 from kapelle.checkpoints.journal import keep
 from kapelle.checkpoints.plain import brief, dump, dump_noun, load, load_noun, plain
 from kapelle.checkpoints.statements import Row, same
-from kapelle.checkpoints.tables import asks, checkpoints
+from kapelle.checkpoints.tables import asks, checkpoints, runs
 from kapelle.state.approval import CHOICES, Approval, Ask, Escalation
 from kapelle.state.errors import AlreadyAnswered, NotAllowed, Outdated, UnknownAsk
 from kapelle.state.event import Event
@@ -90,6 +90,13 @@ class Inbox:
         return await self._access.aread(
             partial(having, tenant=self._tenant, status=("claimed",), thread=thread)
         )
+
+    async def answered(self, thread: str, *, since: float = 0.0) -> list[Ask]:
+        """What people answered of what a thread asked at Unix time `since` or later, in order."""
+        found = await self._access.aread(
+            partial(having, tenant=self._tenant, status=("claimed", "applied"), thread=thread)
+        )
+        return [ask for ask in found if ask.asked_at >= since]
 
     async def get(self, ask: str) -> Ask:
         """One ask by its id or the beginning of it; `UnknownAsk` if there is not exactly one."""
@@ -167,7 +174,7 @@ def find(connection: Connection, *, tenant: str, ask: str) -> Ask:
 
 
 def claim(connection: Connection, *, tenant: str, ask: str, approval: Approval) -> Ask:
-    """Claim an ask for an answer by one conditional update, and write it in the journal."""
+    """Claim an ask by one conditional update, write it in the journal, and have its run go on."""
     row = _find(connection, tenant, ask)
     shown = _ask(row)
     if approval.decision not in shown.offers:
@@ -187,6 +194,12 @@ def claim(connection: Connection, *, tenant: str, ask: str, approval: Approval) 
     if won.rowcount != 1:
         raise _lost(after)
     claimed = _ask(after)
+    waits = and_(runs.c.tenant == tenant, runs.c.thread == claimed.thread)
+    connection.execute(  # so that whoever looks for runs to go on with finds it
+        update(runs)
+        .where(waits, runs.c.status == "waiting")
+        .values(status="running", updated_at=db_now())
+    )
     keep(connection, tenant=tenant, events=[_event(claimed, approval)])
     return claimed
 
@@ -249,14 +262,14 @@ def _set(connection: Connection, tenant: str, keys: Iterable[str]) -> None:
 
 
 def _row(tenant: str, thread: str, interrupt: Interrupt[Any]) -> Row:
-    proposal = dump(_shown(interrupt.value))
-    digest = sha256(proposal).hexdigest()
+    shown = _shown(interrupt.value)
+    digest = sha256(dump(shown)).hexdigest()
     return {
         "tenant": tenant,
         "id": _id(tenant, thread, interrupt.id, digest),
         "thread": thread,
         "interrupt": interrupt.id,
-        "proposal": proposal,
+        "proposal": dump(shown, in_order=True),
         "sha256": digest,
         "status": "pending",
     }

@@ -31,7 +31,7 @@ from kapelle.checkpoints.clock import db_now
 from kapelle.checkpoints.ids import raw, text
 from kapelle.checkpoints.matching import Namespace, lists, matches
 from kapelle.checkpoints.plain import dump, load
-from kapelle.checkpoints.statements import Row, Statement, keep_first, replace, same
+from kapelle.checkpoints.statements import Row, Statement, keep_first, locks, replace, same
 from kapelle.checkpoints.tables import items, spaces, vectors
 from kapelle.checkpoints.vectors import Ranking, best
 from kapelle.state.errors import PayloadTooLarge
@@ -51,6 +51,7 @@ INSERT_ITEMS = replace(
     expires_at=db_now() + bindparam("minutes", type_=Float(53)) * 60,
 )
 INSERT_VECTORS = keep_first(vectors)
+LOCK_SPACE = locks(spaces, "tenant", "space", "prefix")
 DELETE_ITEMS = same(delete(items).where(*_of_item))
 DELETE_VECTORS = same(delete(vectors).where(*_of_vector))
 REFRESH = same(
@@ -140,6 +141,27 @@ def change(connection: Connection, *, rows: Sequence[tuple[Statement, list[Row]]
     for statement, those in rows:
         if those:
             statement.run(connection, those)
+
+
+def swap(
+    shelf: Shelf,
+    op: GetOp,
+    expected: Mapping[str, Any] | None,
+    rows: Sequence[tuple[Statement, list[Row]]],
+    connection: Connection,
+) -> bool:
+    """Write what `changes` said if the item still has this value; one at a time a namespace."""
+    its = _ancestors(shelf.tenant, op.namespace)[-1]
+    INSERT_SPACES.run(connection, [its])
+    LOCK_SPACE.run(connection, [{k: its[k] for k in ("tenant", "space", "prefix")}])
+    space, name = spot(op.namespace, op.key)
+    query = select(items, spaces.c.path).join(spaces, _itself()).where(items.c.space == space)
+    query = _live(shelf, query).where(items.c.name == name).with_for_update(of=items)
+    row = connection.execute(query).mappings().first()
+    if (_item(shelf, row)["value"] if row else None) != expected:
+        return False
+    change(connection, rows=rows)
+    return True
 
 
 def refreshed(shelf: Shelf, seen: Iterable[Item]) -> list[Row]:

@@ -7,16 +7,18 @@ nested checkpoint belongs to the outer one that it names as its parent.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import CheckpointTuple
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, or_, select
+from sqlalchemy import ColumnElement, Connection, Integer, and_, bindparam, or_, select
 
 from kapelle.checkpoints.ids import exact, place, text
 from kapelle.checkpoints.marks import mark
 from kapelle.checkpoints.reading import View, tuples
-from kapelle.checkpoints.tables import checkpoints, marks
+from kapelle.checkpoints.statements import Found, Query, Row
+from kapelle.checkpoints.tables import HASH, checkpoints, marks
 from kapelle.state.errors import BadId
 
 PAGE = 50
@@ -28,18 +30,35 @@ class Bound:
     """The checkpoint before which others are wanted."""
 
     id: str
-    row: RowMapping | None
+    row: Found | None
     """None if it was never put."""
 
     @property
-    def condition(self) -> ColumnElement[bool]:
+    def where(self) -> Row:
         """What leaves out all that is surely not earlier."""
         if self.row is None:
-            return checkpoints.c.id < self.id
-        elsewhere = and_(
-            checkpoints.c.thread == self.row["thread"], checkpoints.c.place != self.row["place"]
-        )
-        return or_(checkpoints.c.seq < self.row["seq"], elsewhere)
+            return {"before_id": self.id}
+        return {
+            "before_seq": self.row["seq"],
+            "beside_thread": self.row["thread"],
+            "beside_place": self.row["place"],
+        }
+
+
+_elsewhere = and_(
+    checkpoints.c.thread == bindparam("of_beside_thread"),
+    checkpoints.c.place != bindparam("of_beside_place"),
+)
+
+CONDITIONS: Mapping[str, ColumnElement[bool]] = {
+    "thread": checkpoints.c.thread == bindparam("of_thread"),
+    "place": checkpoints.c.place == bindparam("of_place"),
+    "id": checkpoints.c.id == bindparam("of_id"),
+    "last_seq": checkpoints.c.seq < bindparam("of_last_seq"),
+    "before_id": checkpoints.c.id < bindparam("of_before_id"),
+    "before_seq": or_(checkpoints.c.seq < bindparam("of_before_seq"), _elsewhere),
+}
+"""What each of the values that may be asked for says of a checkpoint."""
 
 
 class Pages:
@@ -63,8 +82,8 @@ class Pages:
         """The next page; it may hold less than is left."""
         size = PAGE if self._left is None else min(PAGE, self._left)
         bound = self._bound(view.tenant, connection)
-        query = self._query(view.tenant, bound)
-        rows = [] if query is None else connection.execute(query.limit(size)).mappings().all()
+        where = self._where(bound)
+        rows = [] if where is None else _found(connection, view.tenant, where, size)
         self._last = rows[-1]["seq"] if rows else None
         earlier = _earlier(view, connection, bound, rows)
         if self._left is not None:
@@ -84,33 +103,49 @@ class Pages:
         query = query.order_by(here.desc(), checkpoints.c.seq.desc()).limit(1)
         return Bound(before, connection.execute(query).mappings().first())
 
-    def _query(self, tenant: str, bound: Bound | None) -> Select[Any] | None:
-        query = select(checkpoints).where(checkpoints.c.tenant == tenant, *self._thread())
+    def _where(self, bound: Bound | None) -> Row | None:
+        """What is asked for, by the names of `CONDITIONS` and one a mark; None: nothing matches."""
+        where: Row = {} if bound is None else bound.where
+        if "thread_id" in self._wanted:
+            where["thread"] = exact("thread", self._wanted["thread_id"])
         if (namespace := self._wanted.get("checkpoint_ns")) is not None:
-            query = query.where(checkpoints.c.place == place(namespace))
+            where["place"] = place(namespace)
         if wanted := self._wanted.get("checkpoint_id"):
-            query = query.where(checkpoints.c.id == exact("checkpoint id", wanted, 128))
+            where["id"] = exact("checkpoint id", wanted, 128)
         if self._last is not None:
-            query = query.where(checkpoints.c.seq < self._last)
-        if bound is not None:
-            query = query.where(bound.condition)
-        for key, value in self._matching.items():
-            hashed = mark(key, value)
-            if hashed is None:
-                return None
-            index = marks.alias()
-            same = and_(index.c.tenant == tenant, index.c.mark == hashed)
-            query = query.join(index, and_(same, index.c.seq == checkpoints.c.seq))
-        return query.order_by(checkpoints.c.seq.desc())
+            where["last_seq"] = self._last
+        for number, (key, value) in enumerate(self._matching.items()):
+            where[f"mark_{number}"] = mark(key, value)
+        return None if None in where.values() else where
 
     def _thread(self) -> Iterable[ColumnElement[bool]]:
         if "thread_id" in self._wanted:
             yield checkpoints.c.thread == exact("thread", self._wanted["thread_id"])
 
 
+def _found(connection: Connection, tenant: str, where: Row, size: int) -> list[Row]:
+    given = {f"of_{name}": value for name, value in where.items()}
+    given |= {"of_tenant": tenant, "of_size": size}
+    return _query(frozenset(where)).rows(connection, given)
+
+
+@lru_cache(maxsize=100)
+def _query(names: frozenset[str]) -> Query:
+    """The query for checkpoints of which all these values are asked."""
+    query = select(checkpoints).where(checkpoints.c.tenant == bindparam("of_tenant"))
+    query = query.where(*(CONDITIONS[name] for name in sorted(names & CONDITIONS.keys())))
+    for name in sorted(name for name in names if name.startswith("mark_")):
+        index = marks.alias()
+        hashed = index.c.mark == bindparam(f"of_{name}", type_=HASH)
+        same = and_(index.c.tenant == checkpoints.c.tenant, hashed)
+        query = query.join(index, and_(same, index.c.seq == checkpoints.c.seq))
+    query = query.order_by(checkpoints.c.seq.desc()).limit(bindparam("of_size", type_=Integer))
+    return Query(lambda _: query)
+
+
 def _earlier(
-    view: View, connection: Connection, bound: Bound | None, rows: Sequence[RowMapping]
-) -> Sequence[RowMapping]:
+    view: View, connection: Connection, bound: Bound | None, rows: Sequence[Found]
+) -> Sequence[Found]:
     """The rows that are earlier than the bound, those of other namespaces by their parents."""
     if bound is None or bound.row is None:
         return rows
@@ -128,14 +163,14 @@ def _earlier(
     return [row for row in rows if row["seq"] not in late]
 
 
-def _parent(view: View, row: RowMapping, namespace: str) -> str | None:
+def _parent(view: View, row: Found, namespace: str) -> str | None:
     """The checkpoint of a namespace around it that a nested checkpoint belongs to."""
     metadata = view.load(row["thread"], (row["metadata_type"], bytes(row["metadata"])))
     parent: str | None = (metadata.get("parents") or {}).get(namespace)
     return parent
 
 
-def _order(connection: Connection, bound: RowMapping, ids: Iterable[str]) -> dict[str, int]:
+def _order(connection: Connection, bound: Found, ids: Iterable[str]) -> dict[str, int]:
     here = [checkpoints.c[name] == bound[name] for name in ("tenant", "thread", "place")]
     query = select(checkpoints.c.id, checkpoints.c.seq).where(*here, checkpoints.c.id.in_(ids))
     return {row.id: row.seq for row in connection.execute(query)}

@@ -13,7 +13,9 @@ from typing import Any
 def mark(key: object, value: object) -> bytes | None:
     """The hash of one pair; None for what equals nothing (NaN) or can't be compared."""
     try:
-        exact = json.dumps([key, value], sort_keys=True, default=_typed, allow_nan=False)
+        exact = _encode([key, value])
+        if "NaN" in exact:
+            json.loads(exact, parse_constant=_equal_to_itself)
     except (TypeError, ValueError, RecursionError):
         return None
     return sha256(exact.encode()).digest() if isinstance(key, str) else None
@@ -25,7 +27,15 @@ def marks_of(metadata: Mapping[str, Any]) -> list[bytes]:
     return [hashed for hashed in found if hashed is not None]
 
 
+def _equal_to_itself(constant: str) -> None:
+    if constant == "NaN":
+        raise ValueError(constant)
+
+
 def _typed(value: object) -> object:
     if isinstance(value, bytes):
         return {"__bytes__": value.hex()}
     raise TypeError
+
+
+_encode = json.JSONEncoder(sort_keys=True, default=_typed).encode

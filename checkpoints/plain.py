@@ -1,16 +1,17 @@
-"""Nouns and foreign values as JSON in bytes: pure ASCII, so that any text comes back exactly."""
+"""Nouns and foreign values as JSON in bytes, so that any text comes back exactly."""
 
 import json
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, JsonValue
+from pydantic_core import PydanticSerializationError
 
 M = TypeVar("M", bound=BaseModel)
 
 
-def dump(value: JsonValue) -> bytes:
-    """JSON, the same bytes for equal values."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+def dump(value: JsonValue, *, in_order: bool = False) -> bytes:
+    """JSON, the same bytes for equal values; or with keys in the order they were given."""
+    return json.dumps(value, sort_keys=not in_order, separators=(",", ":")).encode()
 
 
 def load(data: bytes) -> Any:
@@ -19,8 +20,11 @@ def load(data: bytes) -> Any:
 
 
 def dump_noun(noun: BaseModel) -> bytes:
-    """A noun as JSON."""
-    return dump(noun.model_dump(mode="json"))
+    """A noun as JSON; in ASCII only where it holds what UTF-8 can't write."""
+    try:
+        return noun.model_dump_json().encode()
+    except PydanticSerializationError:
+        return dump(noun.model_dump(mode="json"))
 
 
 def load_noun(kind: type[M], data: bytes) -> M:

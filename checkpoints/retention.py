@@ -3,20 +3,24 @@
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Table, delete, func, select
+from sqlalchemy import ColumnElement, Connection, Table, delete, func, select
 
 from kapelle.checkpoints.clock import db_now
 from kapelle.checkpoints.ids import version
 from kapelle.checkpoints.marks import mark
 from kapelle.checkpoints.reading import View
+from kapelle.checkpoints.statements import Found
 from kapelle.checkpoints.tables import (
+    accounts,
     asks,
     blobs,
     checkpoints,
+    effects,
     events,
     marks,
     payloads,
     runs,
+    spends,
     writes,
 )
 from kapelle.checkpoints.values import chunks
@@ -59,16 +63,16 @@ def delete_thread(connection: Connection, tenant: str, thread: str) -> None:
 
 
 def forget_all(connection: Connection, *, tenant: str, thread: str) -> None:
-    """Forget a thread with its run and its journal."""
+    """Forget a thread with its run, its journal, its book and what its agents did."""
     delete_thread(connection, tenant, thread)
-    for table in (runs, events):
+    for table in (runs, events, effects, accounts, spends):
         connection.execute(delete(table).where(of(table, tenant, thread)))
 
 
 def forget_runs(view: View, connection: Connection, *, ids: Sequence[str]) -> None:
     """Forget the checkpoints whose metadata name one of these runs."""
     wanted = [hashed for run in ids if (hashed := mark("run_id", run)) is not None]
-    gone: list[RowMapping] = []
+    gone: list[Found] = []
     for some in chunks(wanted):
         query = (
             select(checkpoints)
@@ -123,7 +127,7 @@ def of(table: Table, tenant: str, thread: str) -> ColumnElement[bool]:
     return (table.c.tenant == tenant) & (table.c.thread == thread)
 
 
-def _newest(rows: Iterable[RowMapping], most: int) -> Iterator[RowMapping]:
+def _newest(rows: Iterable[Found], most: int) -> Iterator[Found]:
     """The first so many of each namespace."""
     seen: dict[bytes, int] = {}
     for row in rows:
@@ -134,7 +138,7 @@ def _newest(rows: Iterable[RowMapping], most: int) -> Iterator[RowMapping]:
 
 
 def _built_on(
-    view: View, connection: Connection, row: RowMapping, rows: Sequence[RowMapping]
+    view: View, connection: Connection, row: Found, rows: Sequence[Found]
 ) -> Iterator[int]:
     """The ancestors whose writes a checkpoint's delta channels are put together from."""
     metadata = view.load(row["thread"], (row["metadata_type"], bytes(row["metadata"])))
@@ -149,7 +153,7 @@ def _built_on(
         parent = here.get(parent["parent"] or "")
 
 
-def _snapshots(view: View, connection: Connection, row: RowMapping) -> set[str]:
+def _snapshots(view: View, connection: Connection, row: Found) -> set[str]:
     """The channels whose value is stored at a checkpoint."""
     bare = view.load(row["thread"], (row["type"], bytes(row["body"])))
     versions = {channel: version(v) for channel, v in bare["channel_versions"].items()}
@@ -161,7 +165,7 @@ def _snapshots(view: View, connection: Connection, row: RowMapping) -> set[str]:
     return {r.channel for r in connection.execute(query) if versions.get(r.channel) == r.version}
 
 
-def _drop(connection: Connection, rows: Sequence[RowMapping]) -> None:
+def _drop(connection: Connection, rows: Sequence[Found]) -> None:
     """Delete checkpoints with their marks and writes."""
     for row in rows:
         of_it = of(writes, row["tenant"], row["thread"]) & (writes.c.checkpoint == row["id"])

@@ -3,7 +3,8 @@
 A run is `running` from before its first step until it has its own terminal mark; LangGraph's
 `next == ()` is no such mark. Whoever advances a thread holds its lease, by the database's clock;
 the fence grows with every lease, so that a holder that came too late can be told from the present
-one.
+one. A lease ends when its time is over, and at once for processes of a host on which they see that
+its holder has died (see `holder`).
 """
 
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from sqlalchemy import RowMapping as Found
 
 from kapelle.checkpoints.access import Access
 from kapelle.checkpoints.clock import db_now
+from kapelle.checkpoints.holder import has_died
 from kapelle.checkpoints.ids import exact, raw, text
 from kapelle.checkpoints.inbox import OPEN, having
 from kapelle.checkpoints.plain import dump, dump_noun, load, load_noun
@@ -131,28 +133,36 @@ class RunBook:
         *,
         status: RunStatus,
         result: Result | None = None,
+        unused: bool = False,
     ) -> bool:
         """Say how the run stands and give the lease back, in one transaction.
 
         False, and nothing is changed, if the lease is no longer held under this fence, or if an
         answer was claimed meanwhile that is not applied: the holder is to drive on. A holder that
-        can't gives the lease back with status `running`, for others to find.
+        can't gives the lease back with status `running`, for others to find; one that tried and
+        failed leaves the answer `unused`.
         """
         mine = _held(self._tenant, thread, holder, fence)
         return await self._access.awrite(
             partial(
-                release, tenant=self._tenant, thread=thread, mine=mine, status=status, result=result
+                release,
+                tenant=self._tenant,
+                thread=thread,
+                mine=mine,
+                outcome=(status, result),
+                unused=unused,
             )
         )
 
     async def abandoned(self) -> Sequence[RunRow]:
         """Runs that should be running, and whose lease has run out; oldest first."""
-        return await self._access.aread(partial(abandoned, tenant=self._tenant))
+        return await self._access.awrite(partial(abandoned, tenant=self._tenant))
 
 
 def begin(connection: Connection, *, row: Row, seconds: float) -> RunRow:
     """Write the line of a new run, over that of a finished one."""
     tenant, thread = row["tenant"], row["thread"]
+    bury(connection, tenant=tenant, thread=thread)
     if waiting := having(connection, tenant=tenant, status=OPEN, thread=thread):
         raise StillWaiting(thread=thread, asks=", ".join(ask.id for ask in waiting))
     blank = {"created_at": 0.0, "updated_at": 0.0, "fence": 0, "status": "new", "holder": None}
@@ -189,6 +199,7 @@ def newest(
 
 def take(connection: Connection, *, tenant: str, thread: str, holder: str, seconds: float) -> int:
     """Take the lease by one conditional update."""
+    bury(connection, tenant=tenant, thread=thread)
     taken = connection.execute(
         update(runs)
         .where(_here(tenant, thread), _unheld())
@@ -222,26 +233,37 @@ def release(
     tenant: str,
     thread: str,
     mine: ColumnElement[bool],
-    status: RunStatus,
-    result: Result | None,
+    outcome: tuple[RunStatus, Result | None],
+    unused: bool,
 ) -> bool:
     """Set the status and give the lease back, unless an answer still is to be applied."""
     claimed = exists().where(
         asks.c.tenant == tenant, asks.c.thread == thread, asks.c.status == "claimed"
     )
-    may = mine if status == "running" else and_(mine, ~claimed)
+    may = mine if unused or outcome[0] == "running" else and_(mine, ~claimed)
     free = {"holder": None, "lease_until": None}
-    released = connection.execute(
-        update(runs).where(may).values({**_outcome(status, result), **free})
-    )
+    released = connection.execute(update(runs).where(may).values({**_outcome(*outcome), **free}))
     return released.rowcount == 1
 
 
 def abandoned(connection: Connection, *, tenant: str) -> list[RunRow]:
     """Lines of runs nobody advances though somebody should."""
+    bury(connection, tenant=tenant)
     query = select(runs).where(runs.c.tenant == tenant, runs.c.status == "running", _unheld())
     rows: Sequence[Found] = connection.execute(query.order_by(runs.c.created_at)).mappings().all()
     return [_read(row) for row in rows]
+
+
+def bury(connection: Connection, *, tenant: str, thread: str | None = None) -> None:
+    """End the leases whose holders have died, of one thread, or of all."""
+    held = and_(runs.c.tenant == tenant, runs.c.lease_until >= db_now())
+    if thread is not None:
+        held = and_(held, runs.c.thread == thread)
+    leases = select(runs.c.thread, runs.c.holder, runs.c.fence).where(held)
+    for lease in connection.execute(leases).all():
+        if has_died(lease.holder):
+            its = _held(tenant, lease.thread, lease.holder, lease.fence)
+            connection.execute(update(runs).where(its).values(holder=None, lease_until=None))
 
 
 def _here(tenant: str, thread: str) -> ColumnElement[bool]:

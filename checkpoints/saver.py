@@ -6,8 +6,17 @@ because LangGraph's contract does; what they order and look up is said once, in 
 and `retention`.
 """
 
+import copy
 import random
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from functools import partial
 from typing import Any
 
@@ -21,27 +30,51 @@ from langgraph.checkpoint.base import (
     DeltaChannelHistory,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from sqlalchemy import Connection
 
 from kapelle.checkpoints import copying, delta, listing, reading, retention, writing
-from kapelle.checkpoints.access import Access
+from kapelle.checkpoints.access import Access, Source
+from kapelle.checkpoints.closing import Closing
 from kapelle.checkpoints.desk import Order
+from kapelle.checkpoints.engine import Address, Place
 from kapelle.checkpoints.growth import Growth
 from kapelle.checkpoints.ids import exact
+from kapelle.checkpoints.seal import Seal
+from kapelle.checkpoints.serde import SealedSerializer, StrictSerializer
 
 ADDRESSED = 10_000
 """Checkpoints that were asked for by id, so that a run may branch off them, remembered at most."""
 
 
-class SqlSaver(BaseCheckpointSaver[str]):
+class SqlSaver(Closing, BaseCheckpointSaver[str]):
     """Keeps the checkpoints of any LangGraph graph. `Database(...).saver` is one."""
 
-    def __init__(self, access: Access, *, serde: SerializerProtocol, max_bytes: int) -> None:
+    def __init__(
+        self, access: Access, *, serde: SerializerProtocol, max_bytes: int, seal: Seal
+    ) -> None:
         super().__init__(serde=serde)
+        self._seal = seal
         self._access = access
         self.max_bytes = max_bytes
         self._growth = Growth()
         self._addressed: dict[tuple[str, str | None], bool] = {}
+
+    @classmethod
+    def from_url(
+        cls,
+        url: Place,
+        *,
+        tenant: str = "default",
+        allow: Iterable[type] = (),
+        max_bytes: int = 8_000_000,
+    ) -> "SqlSaver":
+        """A saver alone, for those who want nothing else. Close it, or use it in a `with`.
+
+        The arguments are those of `Database`, which can do more.
+        """
+        access = Access(Source(Address.of(url), max_bytes=max_bytes), tenant=tenant)
+        return cls(access, serde=StrictSerializer(allow), max_bytes=max_bytes, seal=Seal())
 
     # -- writing
 
@@ -110,7 +143,7 @@ class SqlSaver(BaseCheckpointSaver[str]):
         """Checkpoints, newest first, page by page; nothing is held between pages."""
         pages = listing.Pages(config, filter, before, limit)
         while not pages.ended:
-            yield from self._access.read(partial(pages.turn, self._view()))
+            yield from self._access.read(partial(pages.turn, self.view()))
 
     async def alist(
         self,
@@ -123,20 +156,20 @@ class SqlSaver(BaseCheckpointSaver[str]):
         """Checkpoints, newest first, page by page; nothing is held between pages."""
         pages = listing.Pages(config, filter, before, limit)
         while not pages.ended:
-            for found in await self._access.aread(partial(pages.turn, self._view())):
+            for found in await self._access.aread(partial(pages.turn, self.view())):
                 yield found
 
     def get_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
         """What delta channels are put together from."""
-        return self._access.read(partial(delta.history, self._view(), config, channels))
+        return self._access.read(partial(delta.history, self.view(), config, channels))
 
     async def aget_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
         """What delta channels are put together from."""
-        return await self._access.aread(partial(delta.history, self._view(), config, channels))
+        return await self._access.aread(partial(delta.history, self.view(), config, channels))
 
     # -- forgetting
 
@@ -172,6 +205,20 @@ class SqlSaver(BaseCheckpointSaver[str]):
         """Copy all of a thread to one that does not exist yet."""
         await self._access.desk.ado(self._copy(source_thread_id, target_thread_id))
 
+    def with_allowlist(self, extra_allowlist: Collection[tuple[str, ...]]) -> "SqlSaver":
+        """The same saver, which may make objects of more types."""
+        serde = self.serde
+        if isinstance(serde, SealedSerializer) and isinstance(serde.serde, JsonPlusSerializer):
+            inner = serde.serde.with_msgpack_allowlist(extra_allowlist)
+            wider: SerializerProtocol = SealedSerializer(serde.cipher, inner)
+        elif isinstance(serde, JsonPlusSerializer):
+            wider = serde.with_msgpack_allowlist(extra_allowlist)
+        else:
+            return self
+        clone = copy.copy(self)
+        clone.serde = wider
+        return clone
+
     def get_next_version(self, current: str | None, channel: None) -> str:
         """The next version of a channel: one number that grows, one that tells forks apart."""
         number = 0 if current is None else int(str(current).split(".")[0])
@@ -179,15 +226,15 @@ class SqlSaver(BaseCheckpointSaver[str]):
 
     def _forget(self, threads: Sequence[str], strategy: str) -> Order[None]:
         names = [exact("thread", thread) for thread in threads]
-        return Order(work=partial(retention.forget, self._view(), threads=names, strategy=strategy))
+        return Order(work=partial(retention.forget, self.view(), threads=names, strategy=strategy))
 
     def _forget_runs(self, runs: Sequence[str]) -> Order[None]:
-        return Order(work=partial(retention.forget_runs, self._view(), ids=runs))
+        return Order(work=partial(retention.forget_runs, self.view(), ids=runs))
 
     def _copy(self, source: str, target: str) -> Order[None]:
         exact("thread", source)
         exact("thread", target)
-        return Order(work=partial(copying.copy, self._view(), source=source, target=target))
+        return Order(work=partial(copying.copy, self.view(), source=source, target=target))
 
     def _saved(
         self,
@@ -221,10 +268,11 @@ class SqlSaver(BaseCheckpointSaver[str]):
             self._addressed[configurable["thread_id"], checkpoint] = True
             if len(self._addressed) > ADDRESSED:
                 self._addressed.pop(next(iter(self._addressed)))
-        return partial(reading.one, self._view(), self._growth, config)
+        return partial(reading.one, self.view(), self._growth, config)
 
     def _pen(self) -> writing.Pen:
-        return writing.Pen(self.serde, self.max_bytes, self._growth)
+        return writing.Pen(self.serde, self.max_bytes, self._growth, self._seal)
 
-    def _view(self) -> reading.View:
-        return reading.View(self._access.tenant, self.serde)
+    def view(self) -> reading.View:
+        """Whose checkpoints these are, and how they are read."""
+        return reading.View(self._access.tenant, self.serde, self._seal)

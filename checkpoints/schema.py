@@ -9,7 +9,7 @@ from sqlalchemy import Column, Connection, MetaData, String, Table, func, inspec
 from kapelle.checkpoints.engine import PREFIX
 from kapelle.state.errors import DatabaseNewer
 
-HEAD = "0001"
+HEAD = "0003"
 """The newest migration in `migrations/versions`."""
 
 VERSION_TABLE = "kapelle_version"

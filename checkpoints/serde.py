@@ -1,4 +1,7 @@
-"""Values as bytes: LangGraph's serializer, strict. Only what is listed is imported on load."""
+"""Values as bytes: LangGraph's serializer, strict and exact.
+
+Only what is listed is imported on load; what is stored comes back as it was, or is refused.
+"""
 
 import importlib
 import inspect
@@ -7,11 +10,19 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
+import ormsgpack
+from langgraph.checkpoint.serde._msgpack import SAFE_MSGPACK_TYPES
+from langgraph.checkpoint.serde.base import CipherProtocol, SerializerProtocol
+from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 import kapelle.state
-from kapelle.state.errors import Unreadable
+from kapelle.checkpoints.exact import pack, pack_tree, unpack_tree
+from kapelle.state.errors import Unreadable, Unstorable
 from kapelle.state.noun import Noun
+
+TREE = "exact"
+"""The type of values that went the unusual way."""
 
 
 class StrictSerializer(JsonPlusSerializer):
@@ -24,10 +35,51 @@ class StrictSerializer(JsonPlusSerializer):
             allowed_msgpack_modules=[*nouns(), *allow],
         )
 
+    def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
+        """The type and the bytes of a value; `Unstorable` if it could not come back."""
+        if obj is None or isinstance(obj, bytes | bytearray):
+            return super().dumps_typed(obj)
+        try:
+            return "msgpack", pack(obj)
+        except (ormsgpack.MsgpackEncodeError, TypeError):
+            return TREE, self._tree(obj)
+
     def loads_typed(self, data: tuple[str, bytes]) -> Any:
         """The value; `Unreadable` if the bytes are no value."""
         try:
+            if data[0] == TREE:
+                return unpack_tree(data[1], self._unpack_ext_hook, self._may_make)
             return super().loads_typed(data)
+        except Exception as error:
+            raise Unreadable(thread="?", why=str(error) or type(error).__name__) from error
+
+    def _tree(self, obj: Any) -> bytes:
+        try:
+            return pack_tree(obj)
+        except (ormsgpack.MsgpackEncodeError, TypeError, RecursionError) as error:
+            why = str(error) or type(error).__name__
+            raise Unstorable(what=type(obj).__name__, why=why) from error
+
+    def _may_make(self, module: str, name: str) -> bool:
+        allowed = self._allowed_msgpack_modules
+        ours = isinstance(allowed, set) and (module, name) in allowed
+        return ours or (module, name) in SAFE_MSGPACK_TYPES
+
+
+class SealedSerializer(EncryptedSerializer):
+    """Encrypts what another serializer writes, and reads nothing that is not encrypted."""
+
+    def __init__(self, cipher: CipherProtocol, serde: SerializerProtocol) -> None:
+        super().__init__(cipher, serde)
+
+    def loads_typed(self, data: tuple[str, bytes]) -> Any:
+        """The value; `Unreadable` if it is not encrypted, or not with this key."""
+        if "+" not in data[0]:
+            raise Unreadable(thread="?", why="it is not encrypted")
+        try:
+            return super().loads_typed(data)
+        except Unreadable:
+            raise
         except Exception as error:
             raise Unreadable(thread="?", why=str(error) or type(error).__name__) from error
 

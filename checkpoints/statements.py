@@ -1,7 +1,14 @@
-"""Statements that the desk runs with many rows at once, each built once a database kind."""
+"""What is asked of the database most often, each built and compiled once a database kind.
 
-from collections.abc import Callable, Sequence
+Running it goes straight to the driver: with SQLAlchemy's way there, that is where the time of a
+small transaction went. Parameters are texts, bytes, numbers and None, which every driver takes as
+they are.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from dataclasses import replace as replaced
+from functools import partial
 from typing import Any
 
 from sqlalchemy import (
@@ -9,6 +16,8 @@ from sqlalchemy import (
     Connection,
     Dialect,
     Executable,
+    RowMapping,
+    Select,
     Table,
     bindparam,
     cast,
@@ -20,6 +29,12 @@ from sqlalchemy.exc import DBAPIError
 from kapelle.checkpoints.engine import PREFIX
 
 Row = dict[str, Any]
+
+Found = Row | RowMapping
+"""A row that was found."""
+
+Among = Callable[[ColumnElement[Any], str], ColumnElement[bool]]
+"""Says that a column is among the values of a list, by the list's name."""
 
 CONFLICTS: dict[str, Callable[[Table], Any]] = {
     "sqlite": sqlite.insert,
@@ -37,12 +52,7 @@ class Unmet(Exception):
 
 
 class Statement:
-    """An insert, update or delete with parameters, in each database's own words.
-
-    SQLAlchemy builds and compiles it once; running it goes straight to the driver, because that is
-    where the time of a small transaction went. Parameters are texts, bytes, numbers and None, which
-    every driver takes as they are.
-    """
+    """An insert, update or delete with parameters, in each database's own words."""
 
     def __init__(self, build: Callable[[str], Any], *, conditional: bool = False) -> None:
         """`build` is given the name of a dialect; None from it: nothing is to be done there.
@@ -58,7 +68,8 @@ class Statement:
         dialect = connection.dialect
         prefix = connection.get_execution_options()["kapelle_prefix"]
         if (dialect.name, prefix) not in self._compiled:
-            compiled = _compile(self._build(dialect.name), dialect, prefix, rows[0])
+            built = self._build(dialect.name)
+            compiled = None if built is None else _compile(built, dialect, prefix, rows[0])
             self._compiled[dialect.name, prefix] = compiled
         compiled = self._compiled[dialect.name, prefix]
         if compiled is None:
@@ -74,6 +85,53 @@ class Statement:
             raise DBAPIError(compiled.sql, None, error) from error
         finally:
             cursor.close()
+
+
+class Query:
+    """A select with parameters, some of them lists."""
+
+    def __init__(self, build: Callable[[Among], Select[Any]]) -> None:
+        """`build` is given what says that a column is among the values of a list, by its name."""
+        self._build = build
+        self._compiled: dict[tuple[str | int, ...], _Compiled] = {}
+
+    def rows(self, connection: Connection, where: Row, **lists: Sequence[Any]) -> list[Row]:
+        """The rows found; among the values of an empty list is nothing."""
+        if not all(map(len, lists.values())):
+            return []
+        if not connection.in_transaction():
+            connection.begin()
+        filled = {name: _filled(values) for name, values in lists.items()}
+        given = {f"{name}_{i}": v for name, values in filled.items() for i, v in enumerate(values)}
+        compiled = self._for(connection, {name: len(values) for name, values in filled.items()})
+        cursor = connection.connection.cursor()
+        try:
+            cursor.execute(compiled.sql, compiled.parameters({**where, **given}))
+            found = cursor.fetchall()
+        except connection.dialect.loaded_dbapi.Error as error:
+            raise DBAPIError(compiled.sql, None, error) from error
+        finally:
+            cursor.close()
+        return [dict(zip(compiled.columns, row, strict=True)) for row in found]
+
+    def _for(self, connection: Connection, sizes: Mapping[str, int]) -> "_Compiled":
+        dialect = connection.dialect
+        prefix = connection.get_execution_options()["kapelle_prefix"]
+        key = (dialect.name, prefix, *sizes.values())
+        if key not in self._compiled:
+            query = self._build(partial(_among, sizes))
+            compiled = _compile(query, dialect, prefix, None)
+            self._compiled[key] = replaced(compiled, columns=tuple(query.selected_columns.keys()))
+        return self._compiled[key]
+
+
+def _among(sizes: Mapping[str, int], column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
+    return column.in_([bindparam(f"{name}_{i}", type_=column.type) for i in range(sizes[name])])
+
+
+def _filled(values: Sequence[Any]) -> Sequence[Any]:
+    """The same values, the last repeated up to a power of two: few sizes are compiled."""
+    return [*values, *[values[-1]] * ((1 << (len(values) - 1).bit_length()) - len(values))]
 
 
 def same(statement: Executable) -> Statement:
@@ -144,14 +202,15 @@ class _Compiled:
     sql: str
     parameters: Callable[[Row], Any]
     """What the driver wants of a row: a tuple or a dict."""
+    columns: tuple[str, ...] = ()
+    """What the rows found have, for a query."""
 
 
-def _compile(statement: Any, dialect: Dialect, prefix: str, row: Row) -> _Compiled | None:
-    if statement is None:
-        return None
-    compiled = statement.compile(dialect=dialect, column_keys=list(row))
+def _compile(statement: Any, dialect: Dialect, prefix: str, row: Row | None) -> _Compiled:
+    compiled = statement.compile(dialect=dialect, column_keys=None if row is None else list(row))
     sql = str(compiled).replace(PREFIX, prefix)
-    fixed = {key: value for key, value in compiled.params.items() if key not in row}
+    given = row if row is not None else {n for n, v in compiled.params.items() if v is None}
+    fixed = {key: value for key, value in compiled.params.items() if key not in given}
     if not dialect.positional:
         return _Compiled(sql, lambda row: {**fixed, **row})
     names = tuple(compiled.positiontup)

@@ -2,7 +2,7 @@
 
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -26,6 +26,8 @@ from kapelle.checkpoints import items
 from kapelle.checkpoints.access import Access
 from kapelle.checkpoints.desk import Order
 from kapelle.checkpoints.items import Shelf
+from kapelle.checkpoints.matching import Namespace
+from kapelle.checkpoints.statements import Row, Statement
 from kapelle.checkpoints.vectors import Index, cosines, pack
 
 SWEEP = 5.0
@@ -87,6 +89,26 @@ class SqlStore(BaseStore):
         self._refresh(batch, results)
         return results
 
+    async def aswap(
+        self,
+        namespace: Namespace,
+        key: str,
+        expected: Mapping[str, Any] | None,
+        puts: Sequence[PutOp],
+    ) -> bool:
+        """Do the puts if an item still has this value (None: is not there); whether that was so.
+
+        Look and puts are one transaction, and those of one namespace come one after the other, in
+        whatever process they are.
+        """
+        batch = _Batch(puts, self._index)
+        if self._index is not None and batch.texts:
+            batch.embedded = await self._index.embeddings.aembed_documents(batch.texts)
+        work = partial(
+            items.swap, self._shelf, GetOp(namespace, key), expected, batch.rows(self._shelf)
+        )
+        return await self._access.desk.ado(Order(work=work))
+
     def sweep_ttl(self) -> int:
         """Forget items whose time is over; how many."""
         return self._access.desk.do(Order(work=self._sweep()))
@@ -147,11 +169,15 @@ class _Batch:
 
     def order(self, shelf: Shelf) -> Order[None]:
         """What the puts write."""
+        return Order(work=partial(items.change, rows=self.rows(shelf)))
+
+    def rows(self, shelf: Shelf) -> list[tuple[Statement, list[Row]]]:
+        """The rows that the puts come to."""
         vectors = iter(self.embedded)
         packed = {
             number: [pack(next(vectors)) for _ in texts] for number, texts in enumerate(self._texts)
         }
-        return Order(work=partial(items.change, rows=items.changes(shelf, self.puts, packed)))
+        return items.changes(shelf, self.puts, packed)
 
     def to_refresh(self, results: Sequence[Result]) -> list[Item]:
         """The items that were read and are to have their full time again."""

@@ -8,6 +8,9 @@
     asks          interrupts of every thread, and their answers
     runs          one row a thread: what runs there, how it stands, who may advance it
     events        the journal
+    effects       what agents did to the world, written before and after it is done
+    accounts      the ledger: what is spent and reserved, one row for each envelope of a run
+    spends        the ledger: reservations whose outcome is not known
     items         what the store keeps
     spaces        the namespaces of items, each with all that it lies under
     vectors       what of items can be searched by meaning
@@ -16,6 +19,7 @@ Names that are compared stand in columns without padding and folding; texts of m
 stand in binary columns only. Change nothing here without a migration.
 """
 
+from dataclasses import fields
 from typing import Any
 
 from sqlalchemy import (
@@ -35,6 +39,7 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.types import TypeEngine
 
 from kapelle.checkpoints.clock import db_now
+from kapelle.state.budget import Balance
 
 metadata = MetaData()
 
@@ -68,6 +73,7 @@ def tenant() -> Column[str]:
 def value() -> tuple[Column[object], ...]:
     """A serialized value: its type, and `head` + the bytes in the row itself or in `payloads`."""
     return (
+        Column("seal", HASH, nullable=False),
         Column("type", name(64), nullable=False),
         Column("head", HASH, nullable=False),
         Column("body", DATA),
@@ -94,6 +100,7 @@ checkpoints = table(
     Column("body", DATA, nullable=False),
     Column("metadata_type", name(64), nullable=False),
     Column("metadata", DATA, nullable=False),
+    Column("seal", HASH, nullable=False),
     Column("at", TIME, nullable=False, default=db_now()),
     UniqueConstraint("tenant", "thread", "id", "place", name="kapelle_checkpoint_key"),
     Index("kapelle_checkpoint_order", "tenant", "thread", "place", "seq"),
@@ -202,6 +209,41 @@ events = table(
     UniqueConstraint("tenant", "thread", "key", name="kapelle_event_key"),
     Index("kapelle_event_order", "tenant", "thread", "seq"),
     sqlite_autoincrement=True,
+)
+
+effects = table(
+    "kapelle_effects",
+    tenant(),
+    Column("thread", name(255), primary_key=True),
+    Column("key", HASH, primary_key=True),
+    Column("status", name(16), nullable=False),
+    Column("data", DATA, nullable=False),
+    Index("kapelle_effect_status", "tenant", "status"),
+)
+
+accounts = table(
+    "kapelle_accounts",
+    tenant(),
+    Column("thread", name(255), primary_key=True),
+    Column("account", HASH, primary_key=True),
+    Column("name", DATA, nullable=False),
+    Column("run", name(128), nullable=False),
+    *(Column(each.name, BigInteger, nullable=False) for each in fields(Balance)),
+)
+
+spends = table(
+    "kapelle_spends",
+    tenant(),
+    Column("thread", name(255), primary_key=True),
+    Column("key", HASH, primary_key=True),
+    Column("name", DATA, nullable=False),
+    Column("accounts", DATA, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("calls", BigInteger, nullable=False),
+    Column("micro_usd", BigInteger),
+    Column("state", Integer, nullable=False),
+    Column("at", TIME, nullable=False),
 )
 
 items = table(

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import RowMapping, Select, Table, and_, select
+from sqlalchemy import Select, Table, and_, select
 
-from kapelle.checkpoints.statements import Row, keep_first
+from kapelle.checkpoints.statements import Found, Row, keep_first
 from kapelle.checkpoints.tables import payloads
 from kapelle.state.errors import Unreadable
 
@@ -69,11 +69,13 @@ def with_payloads(table: Table, *more: Any) -> Select[Any]:
     return query.join(payloads, its, isouter=True)
 
 
-def stored(row: RowMapping) -> Value:
+def stored(row: Found) -> Value:
     """The value in a row that `with_payloads` found, or what of it is not in its base."""
     body = row["body"] if row["payload"] is None else row["payload_body"]
     if body is None:
         raise Unreadable(thread=row["thread"], why="a payload is missing")
+    if row["payload"] is not None and sha256(body).digest() != row["payload"]:
+        raise Unreadable(thread=row["thread"], why="a payload was changed")
     return Value(row["type"], bytes(row["head"]), bytes(body))
 
 

@@ -16,7 +16,7 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME
 from langgraph.types import Interrupt
-from sqlalchemy import ColumnElement, bindparam, exists, or_, select
+from sqlalchemy import ColumnElement, Table, bindparam, exists, or_, select
 
 from kapelle.checkpoints import inbox
 from kapelle.checkpoints.clock import db_now
@@ -25,6 +25,7 @@ from kapelle.checkpoints.growth import Channel, Growth
 from kapelle.checkpoints.ids import exact, place, raw, version
 from kapelle.checkpoints.marks import marks_of
 from kapelle.checkpoints.reading import config as named
+from kapelle.checkpoints.seal import Seal
 from kapelle.checkpoints.statements import (
     Row,
     Statement,
@@ -115,6 +116,11 @@ class Pen:
     most: int
     """Bytes of the largest value."""
     growth: Growth
+    seal: Seal
+
+    def sealed(self, table: Table, row: Row) -> Row:
+        """A row with its seal."""
+        return {**row, "seal": self.seal.on(table, row)}
 
     def value(self, what: str, value: object) -> Value:
         """A value as it is stored; `PayloadTooLarge` before anything is written."""
@@ -171,7 +177,8 @@ def checkpoint(
     }
     source = described.get("source")
     free = addressed or source in BRANCHES or bool(spot.namespace)
-    rows = _checkpoint_rows(row, marks_of(described), free=free or row["parent"] is None)
+    free = free or row["parent"] is None
+    rows = _checkpoint_rows(pen.sealed(checkpoints, row), marks_of(described), free=free)
     order: Order[None] = Order(_values(pen, spot, values, grown=True) + rows)
     whole = partial(_values, pen, spot, values, grown=False)
     order.otherwise = lambda unmet: _otherwise(unmet, spot, whole, rows)
@@ -194,21 +201,23 @@ def of_task(
         "path": raw(path),
     }
     long: list[Row] = []
-    rows = [
-        {
+    rows: list[Row] = []
+    for position, (channel, value) in enumerate(written):
+        its = pen.value(f"a write to {channel!r}", value)
+        row = {
             **here,
             "idx": WRITES_IDX_MAP.get(channel, position),
             "channel": exact("channel", channel),
-            **columns(spot.tenant, spot.thread, pen.value(f"a write to {channel!r}", value), long),
+            **columns(spot.tenant, spot.thread, its, long),
         }
-        for position, (channel, value) in enumerate(written)
-    ]
+        rows.append(pen.sealed(writes, row))
     order: Order[None] = Order(
         [
             (INSERT_PAYLOADS, long),
             (INSERT_WRITES, [row for row in rows if row["idx"] >= 0]),
             (REPLACE_WRITES, [row for row in rows if row["idx"] < 0]),
-        ]
+        ],
+        can_wait=True,
     )
     if not spot.namespace:
         _tell_inbox(order, here, written)
@@ -236,7 +245,7 @@ def _values(pen: Pen, spot: Spot, values: dict[Channel, tuple[str, Value]], *, g
             "base": base,
             **columns(spot.tenant, spot.thread, new, long),
         }
-        (whole if base is None else rests).append(row)
+        (whole if base is None else rests).append(pen.sealed(blobs, row))
     keys = (*spot.row, "channel", "base")
     rests = [{**row, **{f"of_{k}": row[k] for k in keys}} for row in rests]
     return [(INSERT_PAYLOADS, long), (INSERT_BLOBS, whole), (INSERT_RESTS, rests)]

@@ -25,7 +25,7 @@ from fastapi.responses import JSONResponse
 
 from kapelle import Approval, Database, Escalation, Run, Runs, Task, agent
 from kapelle.graphs import pipeline
-from kapelle.state.approval import CHOICES, Ask, Choice
+from kapelle.state.approval import CHOICES, Choice
 from kapelle.state.errors import (
     AlreadyAnswered,
     Outdated,
@@ -34,7 +34,6 @@ from kapelle.state.errors import (
     UnknownAsk,
     UnknownThread,
 )
-from kapelle.state.event import Event
 from kapelle.state.task import Brief
 
 PATIENCE = 1.0
@@ -60,12 +59,12 @@ def service(runs: Runs, graph: str) -> FastAPI:
         return (await runs.read(thread)).document()
 
     @app.get("/runs/{thread}/events")
-    async def events(thread: str, after: Annotated[int, Query(ge=0)] = 0) -> list[Event]:
-        return (await runs.events(thread))[after:]
+    async def events(thread: str, after: Annotated[int, Query(ge=0)] = 0) -> list[dict[str, Any]]:
+        return [event.document() for event in (await runs.events(thread))[after:]]
 
     @app.get("/asks")
-    async def asks() -> list[Ask]:
-        return await runs.asks()
+    async def asks() -> list[dict[str, Any]]:
+        return [ask.document() for ask in await runs.asks()]
 
     @app.post("/asks/{ask}")
     async def answer(ask: str, approval: Approval) -> dict[str, Any]:

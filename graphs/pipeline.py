@@ -1,74 +1,138 @@
-"""Pipeline: stages one after the other, with a gate behind each.
+"""Pipeline: stages one after the other, with a gate behind each; many items flow at once.
 
-    START ─ open ─ stage ×N ─ gate ─┬─ stage ×N         the next one, or the same with feedback
-                                    ├─ approve ─ gate   a person must decide
-                                    └─ END              through, or the line is stopped
+    START ─ open ─┬─ stage ×N ─ gate ─┬─ stage ×N         the next one, or the same with feedback
+                  │                   ├─ gate             the next judge
+                  │                   ├─ approve ─ gate   a person must decide
+                  │                   └─ END              through, or the line is stopped
+                  ├═ item ×N ─ collect ─ END              each on a line of its own, like this one
+                  └─ collect                              there are no items
 
 Remembers   kapelle.state.line.Line
-Needs       stages, each an agent; gates, each a judge
-Stops       at `approve`: a stage that turned to a person, or that its gate does not accept
-Ends with   `result`: the last stage's; where the line was stopped, what was finished until then
+Needs       stages, each an agent; gates: schemas, plain functions, judges
+Stops       at `approve`: a stage that turned to a person, a gate that wants one to decide
+Ends with   `result`: the last stage's, or the list of them; where a line was stopped, what was
+            finished until then, and in `parts` why
 After       the stop-the-line rule: T. Ohno, Toyota Production System, 1988 (jidoka)
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from langgraph.graph import END, START
 from langgraph.types import Send
 
 from kapelle.nodes.agent import Agent
+from kapelle.nodes.estimating import Role, Shape
 from kapelle.nodes.gating import Asked
 from kapelle.nodes.gating import gate as person
-from kapelle.nodes.pattern import Finished, Given, Pattern, by_name, must_be_agent
+from kapelle.nodes.pattern import STEPS, Finished, Given, Pattern, by_name
 from kapelle.nodes.services import Services
-from kapelle.nodes.staging import open_line, stage, stage_gate
+from kapelle.nodes.staging import Check, must_be_check, opening, stage, stage_gate
+from kapelle.nodes.streaming import Piece, Place, collect, item
 from kapelle.state.errors import Misbuilt
-from kapelle.state.line import Line
+from kapelle.state.line import Line, items_of, stage_names
 from kapelle.state.policy import Policy
 
-_CONTROL = ("open", "gate", "approve")
+_CONTROL = ("open", "gate", "approve", "item", "collect")
+
+Gate = Check | Sequence[Check]
+"""One check or several, in order; the first that does not accept decides."""
 
 
 def pipeline(
     stages: Sequence[Agent],
     *,
-    gates: Agent | Mapping[str, Agent] | None = None,
+    gates: Gate | Mapping[str, Gate] | None = None,
     policy: Policy | None = None,
 ) -> Pattern:
     """A line of stages: each works on what the earlier ones made.
 
+    With a list in the task's `inputs["items"]`, each item goes through all stages for itself, as
+    `inputs["item"]`; none waits for another. The output is then the list of what came of them, None
+    for an item that was stopped; `missing` and `parts` name items by their place, from 0.
+
     Args:
-        stages: In order; nodes of their own names. Each gets the task, and the earlier stages'
-            results in its brief, by stage name.
-        gates: A judge for all stages, or one by stage name; gives a `Verdict`. Without one, a
-            stage passes if its output is valid.
-        policy: The limits.
+        stages: In order; nodes of their agents' names. Each gets the task, and in its brief the
+            results of `policy.look_back` earlier stages, by stage name. An agent may have several
+            stages: they are called by its name and a number from 1, and share its node.
+        gates: For all stages, or by the name of a stage or agent: a pydantic model that the output
+            must fit, a plain function of the output (giving True, False, what is wrong with it, or
+            a `Verdict`), a judge (an agent that gives a `Verdict`), or several of them. Without one
+            a stage passes if its output is valid. Work sent back more than `policy.rounds` times
+            stops the line, or goes to a person if `policy.on_failure` is `ask`.
+        policy: The limits; `parallel` items flow at once.
 
     Returns:
         An uncompiled LangGraph graph: `{"task": Task}` in, `{"result": Result}` out.
 
     Raises:
-        Misbuilt: when a stage or gate is no agent, a stage's name can't be a node's, or a gate
-            has no stage.
+        Misbuilt: when a stage or gate is none, a name can't be a node's, or a gate has no stage.
     """
     limits = policy or Policy()
-    line = by_name(stages, reserved=_CONTROL)
-    judges = _judges(gates, line)
-    graph = Pattern(Line, context_schema=Services, input_schema=Given, output_schema=Finished)
+    agents = by_name(dict.fromkeys(stages), reserved=_CONTROL, policy=limits)
+    nodes = [agent.card.name for agent in stages]
+    names = dict(zip(stage_names(nodes), nodes, strict=True))
+    checks = _checks(gates, names, limits)
+    graph = _line(Given, agents, names, checks, limits)
+    graph.shape = _shape(stages, names, checks, limits)
+    piece = _line(Piece, agents, names, checks, limits)
 
-    graph.add_node("open", open_line)
-    for name, agent in line.items():
-        graph.add_node(name, stage(agent, limits))
-    graph.add_node("gate", stage_gate(stages, judges, limits))
+    piece.add_edge("open", nodes[0])
+    graph.add_conditional_edges("open", by_items, [nodes[0], "item", "collect"])
+    graph.add_node("item", item(piece.compile(name="item"), limits), input_schema=Place)
+    graph.add_node("collect", collect)
+    graph.add_edge("item", "collect")
+    graph.add_edge("collect", END)
+    return graph
+
+
+def _shape(
+    stages: Sequence[Agent],
+    names: Mapping[str, str],
+    checks: Mapping[str, Sequence[Check]],
+    limits: Policy,
+) -> Shape:
+    often = 1 + limits.rounds
+    roles: list[Role] = []
+    for agent, name in zip(stages, names, strict=True):
+        roles.append(Role(name, [agent], each=True, most=often, works=True))
+        judges: list[Any] = [each for each in checks.get(name, ()) if hasattr(each, "card")]
+        if judges:
+            roles.append(Role(f"gate of {name}", judges, each=True, most=often, all=True))
+    return Shape(limits, tuple(roles))
+
+
+def _line(
+    given: type,
+    agents: Mapping[str, Agent],
+    stages: Mapping[str, str],
+    checks: Mapping[str, Sequence[Check]],
+    limits: Policy,
+) -> Pattern:
+    graph = Pattern(Line, context_schema=Services, input_schema=given, output_schema=Finished)
+    graph.keep_changes("results", "lines")
+    graph.steps = STEPS + 10 * (1 + limits.rounds) * len(stages)
+
+    graph.add_node("open", opening(stages, limits))
+    for name, agent in agents.items():
+        graph.add_node(name, stage(agent, stages, limits))
+    graph.add_node("gate", stage_gate(stages, checks, limits, agents))
     graph.add_node("approve", person(limits), input_schema=Asked)
 
     graph.add_edge(START, "open")
-    graph.add_edge("open", stages[0].card.name)
-    for name in line:
+    for name in agents:
         graph.add_edge(name, "gate")
-    graph.add_conditional_edges("gate", by_move, [*line, "approve", END])
+    graph.add_conditional_edges("gate", by_move, [*agents, "gate", "approve", END])
     graph.add_edge("approve", "gate")
     return graph
+
+
+def by_items(state: Line) -> str | list[Send]:
+    """The first stage; or a line for each item."""
+    items = items_of(state["task"])
+    if items is None or state["result"] is not None:
+        return state["move"]
+    return [Send("item", Place(place=i)) for i in range(len(items))] or "collect"
 
 
 def by_move(state: Line) -> str | list[Send]:
@@ -81,13 +145,20 @@ def by_move(state: Line) -> str | list[Send]:
     return state["move"]
 
 
-def _judges(
-    gates: Agent | Mapping[str, Agent] | None, line: Mapping[str, Agent]
-) -> Mapping[str, Agent]:
+def _checks(
+    gates: Gate | Mapping[str, Gate] | None, stages: Mapping[str, str], limits: Policy
+) -> Mapping[str, Sequence[Check]]:
+    """The checks behind each stage."""
     if gates is None:
         return {}
     if not isinstance(gates, Mapping):
-        return dict.fromkeys(line, must_be_agent(gates))
-    if unknown := set(gates) - set(line):
-        raise Misbuilt(f"gates for {sorted(unknown)}, but the stages are {list(line)}")
-    return {name: must_be_agent(gate) for name, gate in gates.items()}
+        return dict.fromkeys(stages, _each(gates, limits))
+    if unknown := set(gates) - set(stages) - set(stages.values()):
+        raise Misbuilt(f"gates for {sorted(unknown)}, but the stages are {list(stages)}")
+    found = {name: gates.get(name, gates.get(agent)) for name, agent in stages.items()}
+    return {name: _each(gate, limits) for name, gate in found.items() if gate is not None}
+
+
+def _each(gate: Gate, limits: Policy) -> Sequence[Check]:
+    checks: Sequence[Check] = gate if isinstance(gate, Sequence) else (gate,)
+    return [must_be_check(check, limits) for check in checks]

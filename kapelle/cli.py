@@ -5,20 +5,24 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn, TextIO, TypeVar
+from typing import Any, NoReturn, TextIO, TypeVar, get_args
 from uuid import uuid4
 
 import click
 from pydantic import JsonValue, ValidationError
 
-from kapelle import drawing, showing, story, targets
+from kapelle import drawing, roster, showing, story, targets
+from kapelle.advancing import Listener
 from kapelle.checkpoints.database import Database
 from kapelle.checkpoints.runbook import RunRow
 from kapelle.driving import Stopped, answering, drive, resuming
+from kapelle.nodes import estimating
 from kapelle.nodes.door import wait
-from kapelle.runs import Listener, Run, Runs
+from kapelle.nodes.measuring import forget_cards
+from kapelle.runs import Run, Runs
 from kapelle.state.approval import Approval, Ask
 from kapelle.state.errors import EmptyTask, KapelleError, Refused, UnknownThread
+from kapelle.state.estimate import Estimate
 from kapelle.state.task import Task
 from kapelle.terminal import Terminal, user, value_of
 
@@ -26,6 +30,8 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 DATABASE = "kapelle.db"
 """Where everything is kept if nobody says otherwise."""
+DAY = 86_400.0
+"""Seconds."""
 BAD = ("failed", "refused")
 """Ends of a run for which the exit code is 1."""
 
@@ -175,11 +181,18 @@ def cli(context: click.Context, *, verbose: bool) -> None:
     help="What the work needs to know; VALUE is JSON or text.",
 )
 @click.option("--thread", metavar="NAME", help="What the run is called.  [default: a new name]")
+@click.option("--estimate", is_flag=True, help="Say what it will use, and do nothing.")
 @made_with
 @on_database
 @here
 def run(
-    terminal: Terminal, target: str, task: str, inputs: dict[str, JsonValue], thread: str | None
+    terminal: Terminal,
+    target: str,
+    task: str,
+    inputs: dict[str, JsonValue],
+    thread: str | None,
+    *,
+    estimate: bool,
 ) -> int:
     """Start a run of TARGET, until it ends or waits for a person.
 
@@ -189,6 +202,8 @@ def run(
         raise EmptyTask
     name, graph, spec = targets.load(target, terminal.settings)
     work, called = Task(goal=task, inputs=inputs), thread or f"{name}-{uuid4().hex[:8]}"
+    if estimate:
+        return _estimated(terminal, estimating.estimate(graph, work))
     with _open(terminal, create=True) as db:
         runs = Runs(db, {name: graph})
 
@@ -240,8 +255,11 @@ def show(terminal: Terminal, thread: str, *, events: bool) -> None:
         happened = story.present(row, wait(db.journal.read(thread)))
     if terminal.json:
         told = happened if events else story.decisions(happened)
-        agents = [share.document() for share in story.shares(happened)]
-        terminal.give({**_row(row), **now.document(), "agents": agents, "events": told})
+        shares = {
+            f"{by}s": [share.document(by) for share in story.shares(happened, by)]
+            for by in get_args(story.By)
+        }
+        terminal.give({**_row(row), **now.document(), **shares, "events": told})
     else:
         terminal.show(*story.shown_story(row, now, happened, everything=events))
 
@@ -264,12 +282,25 @@ def inbox(terminal: Terminal, ask: str | None) -> None:
 
 @cli.command()
 @click.argument("ask")
+@click.option("--add-tokens", type=click.IntRange(min=1), metavar="N", help="To the budget.")
+@click.option("--add-calls", type=click.IntRange(min=1), metavar="N", help="To the budget.")
+@click.option("--add-usd", type=click.FloatRange(min=0), metavar="X", help="To the budget.")
 @as_someone
 @on_database
 @here
-def approve(terminal: Terminal, ask: str, by: str) -> int:
-    """Accept what ASK shows."""
-    return _answer(terminal, ask, Approval(decision="approve", by=by))
+def approve(
+    terminal: Terminal,
+    ask: str,
+    add_tokens: int | None,
+    add_calls: int | None,
+    add_usd: float | None,
+    by: str,
+) -> int:
+    """Accept what ASK shows; of an ask for a larger budget, what it shows or what you add."""
+    given = {"tokens": add_tokens, "calls": add_calls, "usd": add_usd}
+    add: dict[str, JsonValue] = {unit: more for unit, more in given.items() if more is not None}
+    value: JsonValue = {"add": add} if add else None
+    return _answer(terminal, ask, Approval(decision="approve", by=by, value=value))
 
 
 @cli.command()
@@ -294,7 +325,10 @@ def edit(terminal: Terminal, ask: str, value: str | None, file: TextIO | None, b
 @on_database
 @here
 def reject(terminal: Terminal, ask: str, reason: str, by: str) -> int:
-    """Refuse what ASK shows."""
+    """Refuse what ASK shows.
+
+    A run that ends refused is what was wished for: the exit code is 0.
+    """
     return _answer(terminal, ask, Approval(decision="reject", by=by, reason=reason))
 
 
@@ -328,6 +362,129 @@ def graph(terminal: Terminal, target: str, svg: TextIO | None, *, nested: bool) 
         click.echo(app.get_graph(xray=nested).draw_mermaid(), nl=False)
 
 
+@cli.group()
+def db() -> None:
+    """Look after the database."""
+
+
+@db.command()
+@on_database
+@here
+def upgrade(terminal: Terminal) -> None:
+    """Set the database up, or bring its schema up to date."""
+    with _open(terminal, create=True) as database:
+        version = wait(database.upgrade())
+        if terminal.json:
+            terminal.give({"database": database.url, "schema": version})
+        else:
+            terminal.say(f"{database.url} has schema {version}.")
+
+
+@db.command()
+@click.option("--keep", default=1, show_default=True, help="The newest so many of each thread.")
+@click.option("--days", type=float, metavar="N", help="And all that are younger.")
+@click.option("--thread", "threads", multiple=True, metavar="NAME", help="Only of this one.")
+@click.option("--idle", type=float, metavar="DAYS", help="Forget threads that rest so long.")
+@on_database
+@here
+def prune(
+    terminal: Terminal, keep: int, days: float | None, threads: tuple[str, ...], idle: float | None
+) -> None:
+    """Forget old checkpoints, and items whose time is over.
+
+    What the kept ones build on stays. A thread that is forgotten loses its run and journal as well;
+    one whose run is not finished is never forgotten.
+    """
+    with _open(terminal) as database:
+        gone = wait(database.forget(seconds=idle * DAY)) if idle is not None else []
+        dropped = wait(
+            database.prune(
+                threads=threads or None,
+                newest=keep,
+                seconds=None if days is None else days * DAY,
+            )
+        )
+        swept = database.store.sweep_ttl()
+    if terminal.json:
+        terminal.give({"checkpoints": dropped, "threads": gone, "items": swept})
+    else:
+        terminal.say(f"Forgot {dropped} checkpoints, {len(gone)} threads, {swept} items.")
+
+
+@db.command()
+@click.option("--largest", default=10, show_default=True, help="So many threads.")
+@on_database
+@here
+def stats(terminal: Terminal, largest: int) -> None:
+    """Tell how many bytes each table and the largest threads take."""
+    with _open(terminal) as database:
+        found = wait(database.stats(largest))
+    if terminal.json:
+        terminal.give(found)
+    else:
+        terminal.show(showing.shown_stats(found))
+
+
+@cli.command()
+@on_database
+@here
+def doctor(terminal: Terminal) -> int:
+    """Look whether the database is safe to keep runs in, and say how to mend what is not."""
+    with _open(terminal) as database:
+        findings = wait(database.doctor())
+    if terminal.json:
+        terminal.give(findings)
+    else:
+        terminal.show(*showing.shown_findings(findings))
+    return 0 if all(found.safe for found in findings) else 1
+
+
+@cli.group(invoke_without_command=True)
+@click.option("--skill", default="", metavar="NAME", help="Only those that have it.")
+@on_database
+@here
+@click.pass_context
+def agents(context: click.Context, terminal: Terminal, skill: str) -> None:
+    """List the agents that are installed here, or that worked in markets."""
+    if context.invoked_subcommand is not None:
+        return
+    with _open(terminal) as db:
+        known = wait(roster.roster(db, skill))
+    if terminal.json:
+        terminal.give([each.document() for each in known])
+    else:
+        terminal.show(roster.shown_roster(known))
+
+
+@agents.command(name="show")
+@click.argument("name")
+@on_database
+@here
+def show_agent(terminal: Terminal, name: str) -> None:
+    """Tell all that is known of the agent NAME: its card, its reputation, its last outcomes."""
+    with _open(terminal) as db:
+        known = wait(roster.one(db, name))
+    if terminal.json:
+        last = [outcome.model_dump(mode="json") for outcome in known.outcomes[-roster.LAST :]]
+        terminal.give({**known.document(), "last": last})
+    else:
+        terminal.show(roster.shown_agent(known))
+
+
+@agents.command(name="forget")
+@click.argument("name")
+@on_database
+@here
+def forget_agent(terminal: Terminal, name: str) -> None:
+    """Forget the cards remembered under NAME; the next one has the name, outcomes stay."""
+    with _open(terminal) as db:
+        many = wait(forget_cards(db.store, name))
+    if terminal.json:
+        terminal.give({"agent": name, "cards": many})
+    else:
+        terminal.say(f"Forgot {many} cards of {name}.")
+
+
 # ── what commands share ───────────────────────────────────────────────────────────────────────
 
 
@@ -349,7 +506,18 @@ def _answer(terminal: Terminal, ask: str, approval: Approval) -> int:
             return _claimed(terminal, db, ask, approval)
         runs = _runs(db, row)
         step = answering(terminal, runs, ask, approval)
-        return _left(terminal, drive(terminal, runs, row.thread, step, by=approval.by))
+        run = drive(terminal, runs, row.thread, step, by=approval.by)
+        code = _left(terminal, run)
+        wished = approval.decision == "reject" and run.status == "refused"
+        return 0 if wished else code
+
+
+def _estimated(terminal: Terminal, found: Estimate) -> int:
+    if terminal.json:
+        terminal.give(found)
+    else:
+        terminal.show(showing.shown_estimate(found))
+    return 0
 
 
 def _row_of(db: Database, thread: str) -> RunRow | None:

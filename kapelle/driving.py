@@ -7,14 +7,17 @@ from collections.abc import Awaitable, Callable
 
 import click
 
+from kapelle.advancing import Listener
 from kapelle.checkpoints.database import Database
+from kapelle.checkpoints.holder import has_died
 from kapelle.checkpoints.runbook import RunRow
 from kapelle.nodes.door import wait
 from kapelle.progress import Progress
-from kapelle.runs import Listener, Run, Runs
+from kapelle.runs import Run, Runs
 from kapelle.showing import in_short
 from kapelle.state.approval import Approval
 from kapelle.state.errors import AlreadyAnswered, Outdated, ThreadBusy, UnknownThread
+from kapelle.story import present
 from kapelle.terminal import Terminal
 
 Step = Callable[[Listener], Awaitable[Run]]
@@ -105,8 +108,7 @@ async def _progress(db: Database, thread: str) -> Progress:
     except UnknownThread:
         return progress
     if row.status in ("running", "waiting"):
-        story = await db.journal.read(thread)
-        progress.fold_all(event for event in story if event.at >= row.created_at)
+        progress.fold_all(present(row, await db.journal.read(thread)))
     return progress
 
 
@@ -125,4 +127,5 @@ async def _let_go(terminal: Terminal, db: Database, thread: str) -> None:
 
 
 def _is_held(row: RunRow) -> bool:
-    return row.lease_until is not None and row.lease_until > time.time()
+    until = row.lease_until
+    return until is not None and until > time.time() and not has_died(row.holder)

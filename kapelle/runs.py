@@ -2,33 +2,28 @@
 
 import asyncio
 import logging
-import os
-import socket
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
 from langgraph.graph import StateGraph
 from langgraph.graph.state import CompiledStateGraph
-from langgraph.runtime import RunControl
-from langgraph.types import Command
 from pydantic import JsonValue, ValidationError
 
+from kapelle.advancing import Driver, Listener
 from kapelle.checkpoints.database import Database
+from kapelle.checkpoints.holder import holder
 from kapelle.checkpoints.runbook import RunRow
-from kapelle.nodes.board import close_all
 from kapelle.nodes.door import each, wait
+from kapelle.nodes.registry import InstalledRegistry
 from kapelle.nodes.services import Services
 from kapelle.state.approval import Approval, Ask, Choice
 from kapelle.state.budget import Usage
-from kapelle.state.context import MasterContext
 from kapelle.state.errors import (
     BadTask,
     EmptyTask,
-    Failed,
     KapelleError,
     Misbuilt,
     ThreadBusy,
@@ -36,14 +31,13 @@ from kapelle.state.errors import (
     UnknownThread,
 )
 from kapelle.state.event import Event
-from kapelle.state.task import Failure, Result, Task
+from kapelle.state.task import Result, Task
 
 Graph = StateGraph[Any, Any, Any, Any] | CompiledStateGraph[Any, Any, Any, Any]
-Listener = Callable[[Event], None]
-"""Told each event as it happens."""
-
 LEASE = 30.0
-"""Seconds a process that died keeps its thread."""
+"""Seconds a thread is kept from others after its process was last heard of, or seen to be dead."""
+RECOVER = 16
+"""Runs that `recover` drives at once."""
 ENDED = ("done", "partial", "failed", "refused")
 
 log = logging.getLogger("kapelle")
@@ -62,6 +56,8 @@ class Run:
     """What left the run; None while it runs or waits."""
     asks: tuple["OpenAsk", ...] = ()
     """What waits for a person, oldest first."""
+    approvals: tuple[Approval, ...] = ()
+    """What people answered, oldest first."""
 
     @property
     def usage(self) -> Usage:
@@ -69,14 +65,15 @@ class Run:
         return self.result.usage if self.result else Usage()
 
     def document(self) -> dict[str, JsonValue]:
-        """The run as plain JSON."""
+        """The run as plain JSON that every reader takes: NaN and infinity stand in it as text."""
         return {
             "thread": self.thread,
             "graph": self.graph,
             "status": self.status,
-            "task": self.task.model_dump(mode="json"),
-            "result": self.result.model_dump(mode="json") if self.result else None,
-            "asks": [each.ask.model_dump(mode="json") for each in self.asks],
+            "task": self.task.document(),
+            "result": self.result.document() if self.result else None,
+            "asks": [each.ask.document() for each in self.asks],
+            "approvals": [approval.document() for approval in self.approvals],
         }
 
 
@@ -114,23 +111,41 @@ class OpenAsk:
 
     def approve(self, *, by: str) -> Run:
         """Accept what is shown."""
-        return self._answer("approve", by)
+        return wait(self.aapprove(by=by))
 
     def edit(self, value: JsonValue, *, by: str) -> Run:
         """Replace what is shown."""
-        return self._answer("edit", by, value=value)
+        return wait(self.aedit(value, by=by))
 
     def reject(self, reason: str = "", *, by: str) -> Run:
         """Refuse it."""
-        return self._answer("reject", by, reason=reason)
+        return wait(self.areject(reason, by=by))
 
     def respond(self, value: JsonValue, *, by: str) -> Run:
         """Say something and have it done again."""
-        return self._answer("respond", by, value=value)
+        return wait(self.arespond(value, by=by))
 
-    def _answer(self, decision: Choice, by: str, value: JsonValue = None, reason: str = "") -> Run:
+    async def aapprove(self, *, by: str) -> Run:
+        """`approve`, to be awaited."""
+        return await self._answer("approve", by)
+
+    async def aedit(self, value: JsonValue, *, by: str) -> Run:
+        """`edit`, to be awaited."""
+        return await self._answer("edit", by, value=value)
+
+    async def areject(self, reason: str = "", *, by: str) -> Run:
+        """`reject`, to be awaited."""
+        return await self._answer("reject", by, reason=reason)
+
+    async def arespond(self, value: JsonValue, *, by: str) -> Run:
+        """`respond`, to be awaited."""
+        return await self._answer("respond", by, value=value)
+
+    async def _answer(
+        self, decision: Choice, by: str, value: JsonValue = None, reason: str = ""
+    ) -> Run:
         answer = Approval(decision=decision, by=by, value=value, reason=reason)
-        return self.runs.sync.answer(self.ask.id, answer)
+        return await self.runs.answer(self.ask.id, answer)
 
 
 class Runs:
@@ -139,18 +154,26 @@ class Runs:
     Args:
         db: Where everything is kept.
         graphs: Graphs by name: `{"task": …}` in, `{"result": …}` out, as all patterns are.
-        services: What the nodes may call; by default `db.services()`.
+        services: What the nodes may call; by default `db.services()`, with the agents of
+            installed packages.
+        lease: Seconds a thread is kept from others after this process was last heard of.
     """
 
     def __init__(
-        self, db: Database, graphs: Mapping[str, Graph], *, services: Services | None = None
+        self,
+        db: Database,
+        graphs: Mapping[str, Graph],
+        *,
+        services: Services | None = None,
+        lease: float = LEASE,
     ) -> None:
         self.db = db
         self.sync = SyncRuns(self)
         self._graphs = dict(graphs)
-        self._services = services or db.services()
         self._apps: dict[str, CompiledStateGraph[Any, Any, Any, Any]] = {}
-        self._holder = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:6]}"
+        self._driver = Driver(
+            db=db, services=services or _services(db), holder=holder(), lease=lease
+        )
 
     async def start(
         self,
@@ -192,7 +215,7 @@ class Runs:
         For a service that answers at once. Arguments and errors are those of `start`.
         """
         row = await self._opened(graph, task, thread, target)
-        await self.db.runs.release(row.thread, self._holder, row.fence, status="running")
+        await self.db.runs.release(row.thread, self._driver.holder, row.fence, status="running")
         return await self.read(row.thread)
 
     async def answer(self, ask: str, approval: Approval, *, listen: Listener | None = None) -> Run:
@@ -224,7 +247,7 @@ class Runs:
             return await self.read(thread)
         self._app(row.graph)
         try:
-            fence = await self.db.runs.take(thread, self._holder, LEASE)
+            fence = await self.db.runs.take(thread, self._driver.holder, self._driver.lease)
         except ThreadBusy:
             if await self.db.inbox.claimed(thread):  # whoever has the lease applies it
                 return await self.read(thread)
@@ -240,6 +263,7 @@ class Runs:
         """
         row = await self.db.runs.get(thread)
         asks = await self.db.inbox.pending(thread)
+        answered = await self.db.inbox.answered(thread, since=row.created_at)
         return Run(
             thread=thread,
             graph=row.graph,
@@ -247,6 +271,7 @@ class Runs:
             task=row.task,
             result=row.result,
             asks=tuple(OpenAsk(ask, self) for ask in asks),
+            approvals=tuple(_stamped(ask, ask.answer) for ask in answered if ask.answer),
         )
 
     async def stream(
@@ -284,20 +309,27 @@ class Runs:
     async def recover(self) -> list[Run]:
         """Go on with every run whose process died, or died before it used the answer it was given.
 
-        What another process is faster with is left to it; a run that can't go on is logged.
+        `RECOVER` of them at once. What another process is faster with is left to it; a run that
+        can't go on is logged.
         """
-        died = [row.thread for row in await self.db.runs.abandoned()]
-        answered = [ask.thread for ask in await self.db.inbox.claimed()]
-        gone_on = []
-        for thread in dict.fromkeys([*died, *answered]):
-            try:
-                if (await self.db.runs.get(thread)).graph in self._graphs:
-                    gone_on.append(await self.resume(thread))
-            except (ThreadBusy, UnknownThread):
-                continue  # somebody else's: another process's, or a graph's that runs without us
-            except KapelleError:
-                log.exception("the run on thread %s can't go on", thread)
-        return [run for run in gone_on if run.status != "running"]
+        found = [row for row in await self.db.runs.abandoned() if row.graph in self._graphs]
+        at_once = asyncio.Semaphore(RECOVER)
+
+        async def go_on(thread: str) -> Run | None:
+            async with at_once:
+                return await self._gone_on(thread)
+
+        runs = await asyncio.gather(*(go_on(row.thread) for row in found))
+        return [run for run in runs if run is not None and run.status != "running"]
+
+    async def _gone_on(self, thread: str) -> Run | None:
+        try:
+            return await self.resume(thread)
+        except (ThreadBusy, UnknownThread):
+            return None  # another process was faster
+        except KapelleError:
+            log.exception("the run on thread %s can't go on", thread)
+            return None
 
     async def _opened(
         self,
@@ -313,120 +345,13 @@ class Runs:
             graph=graph,
             target=dict(target or {}),
             task=work,
-            holder=self._holder,
-            lease_seconds=LEASE,
+            holder=self._driver.holder,
+            lease_seconds=self._driver.lease,
         )
 
     async def _drive(self, row: RunRow, fence: int, listen: Listener | None) -> Run:
-        app, thread = self._app(row.graph), row.thread
-        async with self._lease(thread, fence):
-            driven: set[str] = set()
-            await self._remember(row)
-            given = await self._first(row)
-            self._tell(row, "resumed" if fence > row.fence else "started", fence, listen)
-            while True:
-                result = await self._advance(app, row, given, listen)
-                if await self._let_go(row, fence, result):
-                    return await self.read(thread)
-                claimed = await self.db.inbox.claimed(thread)  # answered while we were at work
-                if driven.issuperset(ask.id for ask in claimed):
-                    raise Failed(f"an answer to thread {thread!r} was claimed but can't be applied")
-                driven.update(ask.id for ask in claimed)
-                given = _answers(claimed)
-
-    async def _remember(self, row: RunRow) -> None:
-        """Give agents the goal again where another process began the run."""
-        memory = self._services.memory
-        if not (await memory.context(row.thread)).goal:
-            await memory.decide(row.thread, MasterContext(goal=row.task.goal))
-
-    def _tell(self, row: RunRow, what: str, fence: int, listen: Listener | None) -> None:
-        event = Event(
-            kind="run",
-            what=what,
-            thread=row.thread,
-            task=row.task.id,
-            agent=self._holder,
-            at=self._services.clock.now(),
-            key=f"{row.run}/{fence}",
-        )
-        self._services.journal.record([event])
-        if listen is not None:
-            listen(event)
-
-    async def _let_go(self, row: RunRow, fence: int, result: Result | None) -> bool:
-        """Mark how the run stands and give the lease back, unless an answer waits to be used."""
-        waits = bool(await self.db.inbox.pending(row.thread))
-        left = None if waits else result or _lost(row)
-        return await self.db.runs.release(
-            row.thread, self._holder, fence, status=left.status if left else "waiting", result=left
-        )
-
-    async def _first(self, row: RunRow) -> Any:
-        """What a run is driven with first: its task, an answer that was claimed, or nothing."""
-        claimed = await self.db.inbox.claimed(row.thread)
-        if claimed:
-            return _answers(claimed)
-        kept = await self.db.saver.aget_tuple({"configurable": {"thread_id": row.thread}})
-        begun = kept is not None and kept.metadata.get("run_id") == row.run
-        return None if begun else {"task": row.task}
-
-    async def _advance(
-        self, app: Any, row: RunRow, given: Any, listen: Listener | None
-    ) -> Result | None:
-        control = RunControl()
-        config = {"configurable": {"thread_id": row.thread}, "metadata": {"run_id": row.run}}
-        try:
-            async for _, mode, chunk in app.astream(
-                given,
-                config,
-                context=self._services,
-                stream_mode=["custom"],
-                subgraphs=True,
-                durability="sync",
-                control=control,
-            ):
-                if listen is not None and mode == "custom" and isinstance(chunk, Event):
-                    listen(chunk)
-            state = await app.aget_state(config)
-        except KapelleError:
-            raise
-        except Exception as error:
-            log.exception("run on thread %s crashed", row.thread)
-            return _crashed(row, error)
-        finally:
-            close_all(control)
-        result = state.values.get("result")
-        return result if isinstance(result, Result) else None
-
-    @asynccontextmanager
-    async def _lease(self, thread: str, fence: int) -> AsyncIterator[None]:
-        driving = asyncio.current_task()
-        lost = False
-
-        async def renew() -> None:
-            nonlocal lost
-            while True:
-                await asyncio.sleep(LEASE / 3)
-                if not await self.db.runs.renew(thread, self._holder, fence, LEASE):
-                    lost = True
-                    if driving is not None:
-                        driving.cancel()
-                    return
-
-        heart = asyncio.ensure_future(renew())
-        try:
-            yield
-        except asyncio.CancelledError:
-            if lost:
-                raise ThreadBusy(thread=thread, holder="another process") from None
-            await self.db.runs.release(thread, self._holder, fence, status="running")
-            raise
-        except BaseException:
-            await self.db.runs.release(thread, self._holder, fence, status="running")
-            raise
-        finally:
-            heart.cancel()
+        await self._driver.drive(self._app(row.graph), row, fence, listen)
+        return await self.read(row.thread)
 
     def _app(self, name: str) -> CompiledStateGraph[Any, Any, Any, Any]:
         if name not in self._graphs:
@@ -507,6 +432,8 @@ async def arun(
     db: Database | str = "kapelle.db",
     thread: str | None = None,
     listen: Listener | None = None,
+    name: str = "run",
+    lease: float = LEASE,
 ) -> Run:
     """Run a graph until it ends or waits for a person.
 
@@ -516,9 +443,12 @@ async def arun(
         db: A `Database`, a path or a SQLAlchemy URL.
         thread: Where its state is kept; by default a new one.
         listen: Told each event as it happens.
+        name: What the graph is called; `Runs(db, {name: graph})` goes on with it elsewhere.
+        lease: Seconds the thread is kept from others after this process was last heard of.
     """
-    runs = Runs(db if isinstance(db, Database) else _opened(db), {"run": graph})
-    return await runs.start("run", task, thread=thread, listen=listen)
+    opened = db if isinstance(db, Database) else _opened(db)
+    runs = Runs(opened, {name: graph}, lease=lease)
+    return await runs.start(name, task, thread=thread, listen=listen)
 
 
 def run(
@@ -528,9 +458,12 @@ def run(
     db: Database | str = "kapelle.db",
     thread: str | None = None,
     listen: Listener | None = None,
+    name: str = "run",
+    lease: float = LEASE,
 ) -> Run:
     """`arun` for sync callers; works in a notebook as well."""
-    return wait(arun(graph, task, db=db, thread=thread, listen=listen))
+    doing = arun(graph, task, db=db, thread=thread, listen=listen, name=name, lease=lease)
+    return wait(doing)
 
 
 def as_task(task: Task | str) -> Task:
@@ -549,18 +482,17 @@ def as_task(task: Task | str) -> Task:
         raise BadTask(why=error.errors()[0]["msg"]) from None
 
 
+def _services(db: Database) -> Services:
+    return replace(db.services(), registry=InstalledRegistry())
+
+
 @cache
 def _opened(url: str) -> Database:
     return Database(url)
 
 
-def _answers(asks: list[Ask]) -> Command[Any]:
-    given = {
-        ask.interrupt: ask.answer.model_copy(update={"ask": ask.id}).model_dump(mode="json")
-        for ask in asks
-        if ask.answer
-    }
-    return Command(resume=given)
+def _stamped(ask: Ask, answer: Approval) -> Approval:
+    return answer.model_copy(update={"ask": ask.id})
 
 
 def _fits(name: str, graph: StateGraph[Any, Any, Any, Any]) -> None:
@@ -572,16 +504,6 @@ def _fits(name: str, graph: StateGraph[Any, Any, Any, Any]) -> None:
             )
 
 
-def _crashed(row: RunRow, error: Exception) -> Result:
-    failure = Failure(kind="crashed", message=f"{type(error).__name__}: {error}")
-    return Result(task=row.task.id, status="failed", failure=failure)
-
-
 def _crashed_before(row: RunRow) -> bool:
     failure = row.result.failure if row.result else None
     return failure is not None and failure.kind == "crashed"
-
-
-def _lost(row: RunRow) -> Result:
-    failure = Failure(kind="crashed", message="the graph ended without a result")
-    return Result(task=row.task.id, status="failed", failure=failure)

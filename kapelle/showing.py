@@ -11,10 +11,14 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from kapelle.checkpoints.doctor import Finding
+from kapelle.checkpoints.holder import has_died
 from kapelle.checkpoints.runbook import RunRow
+from kapelle.checkpoints.stats import Stats
 from kapelle.runs import Run
 from kapelle.state.approval import Ask
 from kapelle.state.budget import Usage
+from kapelle.state.estimate import Estimate, Forecast
 from kapelle.state.task import Result
 
 EVIDENCE_LINES = 40
@@ -133,7 +137,7 @@ def shown_inbox(asks: Sequence[Ask]) -> RenderableType:
     """All open asks in a table."""
     if not asks:
         return Text("Nobody is asked anything.", style="dim")
-    table = _table("Ask", "Asked", "Run", "By", "Question", "Answers")
+    table = columns("Ask", "Asked", "Run", "By", "Question", "Answers")
     for ask in asks:
         table.add_row(
             Text(ask.id, style="bold"),
@@ -150,7 +154,7 @@ def shown_runs(rows: Sequence[RunRow]) -> RenderableType:
     """Runs in a table."""
     if not rows:
         return Text("There are no runs yet.", style="dim")
-    table = _table("Run", "Graph", "Status", "Began", "Took", "Task")
+    table = columns("Run", "Graph", "Status", "Began", "Took", "Task")
     for row in rows:
         status = standing(row)
         end = row.finished_at or (time.time() if status == "running" else row.updated_at)
@@ -165,11 +169,33 @@ def shown_runs(rows: Sequence[RunRow]) -> RenderableType:
     return table
 
 
+def shown_stats(stats: Stats) -> RenderableType:
+    """Where the bytes are: by table, then the largest threads."""
+    tables = columns("Table", "Rows", "Bytes")
+    for table, rows in stats.rows.items():
+        tables.add_row(Text(table), f"{rows:,}", f"{stats.bytes[table]:,}")
+    threads = columns("Thread", "Bytes")
+    for thread, size in stats.threads.items():
+        threads.add_row(Text(in_short(thread), style="bold"), f"{size:,}")
+    return Group(tables, Text(), threads) if stats.threads else tables
+
+
+def shown_findings(findings: Sequence[Finding]) -> Iterator[Text]:
+    """What the doctor looked at; what is unsafe, with the mend."""
+    for finding in findings:
+        mark, style = ("ok", "green") if finding.safe else ("unsafe", "bold red")
+        found = in_short(finding.found, 400)
+        yield Text.assemble((f"{mark:6}", style), "  ", (finding.what, "bold"), f"  {found}")
+        if not finding.safe:
+            yield Text(f"        {in_short(finding.mend, 400)}")
+
+
 def standing(row: RunRow) -> str:
     """How a run stands: a `running` one that nobody advances has stopped."""
     if row.status != "running":
         return row.status
-    return "running" if row.lease_until and row.lease_until > time.time() else "stopped"
+    held = row.lease_until and row.lease_until > time.time() and not has_died(row.holder)
+    return "running" if held else "stopped"
 
 
 def shown_run(run: Run) -> RenderableType:
@@ -230,8 +256,36 @@ def _plain(value: JsonValue) -> str:
     return clean(value)
 
 
-def _table(*head: str) -> Table:
+def columns(*head: str) -> Table:
+    """A table with these columns."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
     for name in head:
         table.add_column(name, overflow="fold")
     return table
+
+
+def shown_estimate(found: Estimate) -> RenderableType:
+    """What a run will use: least, expected, most, by role and in all, beside one agent alone."""
+    table = Table("", "calls", "messages", "tokens", "cost", box=box.SIMPLE_HEAD)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, role in found.roles.items():
+        table.add_row(in_short(name, 30), *_spans(role))
+    table.add_section()
+    table.add_row(f"all, {found.items} items", *_spans(found.team), style="bold")
+    table.add_row("one agent alone", *_spans(found.alone), style="dim")
+    how = "least – expected – most; most is with every retry and round, unless the budget ends it"
+    times = f"{found.coordination:.1f} times the tokens of one agent alone. "
+    return Group(table, Text(f"  {times if found.coordination else ''}{how}", style="dim"))
+
+
+def _spans(forecast: Forecast) -> Iterator[str]:
+    volumes = (forecast.least, forecast.expected, forecast.most)
+    yield _span(str(v.usage.calls) for v in volumes)
+    yield _span(str(v.messages) for v in volumes)
+    yield _span(str(v.usage.tokens) for v in volumes)
+    yield _span(cost(v.usage) for v in volumes)
+
+
+def _span(figures: Iterable[str]) -> str:
+    return " – ".join(dict.fromkeys(figures))

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from typing import Literal
 
 from pydantic import JsonValue
 from rich import box
@@ -29,8 +30,14 @@ from kapelle.showing import (
 from kapelle.state.budget import Usage
 from kapelle.state.event import Event
 
-DECISIONS = ("choice", "verdict", "escalation", "approval", "run")
+DECISIONS = ("choice", "tally", "verdict", "escalation", "approval", "effect", "run")
 """Kinds of events that say why a run went as it did."""
+
+By = Literal["agent", "task", "model"]
+"""What shares are told by."""
+
+DEAREST = 10
+"""Tasks that are shown with what they took."""
 
 FIRST = 3
 """Decisions that are shown of many of the same kind in a row."""
@@ -38,6 +45,8 @@ ASK_LINES = 12
 
 SIGNS = {
     "choice": "·",
+    "vote": "□",
+    "tally": "▣",
     "verdict": "◆",
     "escalation": "▲",
     "approval": "✓",
@@ -45,14 +54,15 @@ SIGNS = {
     "message": "→",
     "attempt": "○",
     "spend": "$",
+    "effect": "!",
 }
 
 
 @dataclass
 class Share:
-    """What one agent did in one place."""
+    """What one agent did in one place, was spent on one task, or one model answered."""
 
-    agent: str
+    name: str
     place: str
     """Where in nested graphs: their names, outermost first."""
     tasks: set[str] = field(default_factory=set)
@@ -60,25 +70,35 @@ class Share:
     failed: int = 0
     seconds: float = 0.0
     usage: Usage = Usage()
+    retries: Usage = Usage()
+    """Of it: used by second and later tries."""
+    waste: Usage = Usage()
+    """Of it: used by tries that failed."""
 
     def count(self, attempt: Event) -> None:
         """Add one try."""
         self.tasks.add(attempt.task)
         self.tries += 1
-        self.failed += attempt.what != "done"
         self.seconds += float(str(attempt.data.get("seconds", 0)))
         self.usage += attempt.usage
+        if attempt.what != "done":
+            self.failed += 1
+            self.waste += attempt.usage
+        if attempt.data.get("number", 1) != 1:
+            self.retries += attempt.usage
 
-    def document(self) -> dict[str, JsonValue]:
-        """For programs."""
+    def document(self, title: str) -> dict[str, JsonValue]:
+        """For programs; `title` says what its name is the name of."""
         return {
-            "agent": self.agent,
+            title: self.name,
             "place": self.place,
             "subtasks": len(self.tasks),
             "attempts": self.tries,
             "failed_attempts": self.failed,
             "seconds": round(self.seconds, 6),
             "usage": self.usage.model_dump(mode="json"),
+            "retries": self.retries.model_dump(mode="json"),
+            "waste": self.waste.model_dump(mode="json"),
         }
 
 
@@ -91,19 +111,26 @@ def place_of(event: Event) -> str:
     return "/".join(part.partition(":")[0] for part in event.place.split("|") if part)
 
 
-def present(row: RunRow, events: Iterable[Event]) -> list[Event]:
-    """The events of a thread's last run."""
-    return [event for event in events if event.at >= row.created_at]
+def present(row: RunRow, events: Sequence[Event]) -> Sequence[Event]:
+    """The events of a thread's last run: from where the journal says that it was started."""
+    mark = f"{row.run}/"
+    first = (n for n, e in enumerate(events) if e.kind == "run" and e.key.startswith(mark))
+    return events[next(first, len(events)) :]
 
 
-def shares(events: Iterable[Event]) -> list[Share]:
-    """Who did how much, in order of appearance."""
+def shares(events: Iterable[Event], by: By = "agent") -> list[Share]:
+    """Who did, what took or which model answered how much, in order of appearance."""
     found: dict[tuple[str, str], Share] = {}
     for event in events:
-        if event.kind == "attempt":
-            key = event.agent, place_of(event)
+        if event.kind == "attempt" and (name := _name_of(event, by)):
+            key = name, "" if by == "model" else place_of(event)
             found.setdefault(key, Share(*key)).count(event)
     return list(found.values())
+
+
+def _name_of(event: Event, by: By) -> str:
+    names = {"agent": event.agent, "task": event.task, "model": str(event.data.get("model", ""))}
+    return names[by]
 
 
 def decisions(events: Iterable[Event]) -> list[Event]:
@@ -118,7 +145,13 @@ def shown_story(
     yield from _head(row, events)
     if found := shares(events):
         yield _heading("Who did what")
-        yield _shares(found)
+        yield _shares(found, "Agent")
+    if any(share.usage.tokens for share in found):
+        yield _heading("By task")
+        yield _shares(_dearest(shares(events, "task")), "Task")
+    if models := shares(events, "model"):
+        yield _heading("By model")
+        yield _shares(models, "Model")
     if everything:
         yield _heading("Everything that happened")
         yield _lines(_line(event) for event in events)
@@ -153,15 +186,30 @@ def _head(row: RunRow, events: Sequence[Event]) -> Iterator[RenderableType]:
     yield facts
 
 
-def _shares(found: Sequence[Share]) -> Table:
+def _dearest(found: list[Share]) -> list[Share]:
+    """Those that took most, and all others as one."""
+    found = sorted(found, key=lambda share: -share.usage.tokens)
+    if len(found) <= DEAREST + 1:
+        return found
+    rest = Share(f"{len(found) - DEAREST:,} others", "")
+    for share in found[DEAREST:]:
+        rest.tasks |= {f"{share.place}/{share.name}"}
+        rest.tries, rest.failed = rest.tries + share.tries, rest.failed + share.failed
+        rest.seconds += share.seconds
+        rest.usage, rest.retries = rest.usage + share.usage, rest.retries + share.retries
+        rest.waste += share.waste
+    return [*found[:DEAREST], rest]
+
+
+def _shares(found: Sequence[Share], title: str) -> Table:
     table = Table(
         box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold", show_footer=True
     )
-    table.add_column("Agent", "in all")
+    table.add_column(title, "in all")
     for name, total in _totals(found):
         table.add_column(name, total, justify="right")
     for share in found:
-        name = f"{share.place}/{share.agent}" if share.place else share.agent
+        name = f"{share.place}/{share.name}" if share.place else share.name
         failed = Text(f"{share.failed:,}" if share.failed else "", style="red")
         table.add_row(
             Text(in_short(name, 60)),
@@ -170,6 +218,8 @@ def _shares(found: Sequence[Share]) -> Table:
             failed,
             f"{share.seconds:,.1f}",
             tokens(share.usage),
+            tokens(share.retries),
+            tokens(share.waste),
             cost(share.usage),
         )
     return table
@@ -184,6 +234,8 @@ def _totals(found: Sequence[Share]) -> list[tuple[str, str]]:
         ("Failed", f"{failed:,}" if failed else ""),
         ("Seconds", ""),
         ("Tokens", tokens(usage)),
+        ("Retries", tokens(sum((share.retries for share in found), Usage()))),
+        ("Waste", tokens(sum((share.waste for share in found), Usage()))),
         ("Cost", cost(usage)),
     ]
 

@@ -1,14 +1,17 @@
 """Targets: how a name on the command line becomes a graph, in this process and in a later one.
 
-A target is a name in `langgraph.json`, LangGraph's own file, found here or in a folder above; or
-`path.py:attribute`. What it names is a graph, or a function that makes one: without a parameter, or
-with one, given LangGraph's config: `{"configurable": {...}}`.
+A target is a name in `langgraph.json`, LangGraph's own file, found here or in a folder above, which
+gives for it `path.py:attribute` or `dotted.module:attribute`; or a `path.py:attribute` itself. The
+`env` of that file, variables or the name of a file of them, counts where nothing else is set. What
+is named is a graph, or a function that makes one: without a parameter, or with one, given
+LangGraph's config: `{"configurable": {...}}`.
 """
 
 import importlib
 import importlib.util
 import inspect
 import json
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -43,6 +46,8 @@ class Place:
     attribute: str
     roots: tuple[str, ...]
     """Folders that its imports start from."""
+    config: str | None = None
+    """The full path of the `langgraph.json` that belongs to it."""
 
 
 def load(target: str, configurable: Mapping[str, JsonValue]) -> tuple[str, Graph, Spec]:
@@ -101,9 +106,50 @@ def _by_name(name: str, config: Path | None) -> Place:
     where = entry.get("path") if isinstance(entry, dict) else entry
     path, colon, attribute = str(where).rpartition(":")
     if not colon:
-        raise UnknownTarget(f"graph {name!r} in {config} is {where!r}; it must be path.py:NAME")
-    place = _in_file(config.parent / path, attribute, config)
+        raise UnknownTarget(
+            f"graph {name!r} in {config} is {where!r}; it must be path.py:NAME or module:NAME"
+        )
+    file = config.parent / path
+    if not path.endswith(".py") and "/" not in path:
+        file = _of_module(path, config) or file
+    place = _in_file(file, attribute, config)
     return Place(**{**asdict(place), "name": name})
+
+
+def _of_module(name: str, config: Path) -> Path | None:
+    """The file of a dotted module: below the folders the graphs need, or installed."""
+    for root in (*_dependencies(config), config.parent):
+        stem = root.joinpath(*name.split("."))
+        for file in (stem.with_suffix(".py"), stem / "__init__.py"):
+            if file.is_file():
+                return file
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        return None
+    return Path(spec.origin) if spec is not None and spec.origin is not None else None
+
+
+def _set_environment(config: Path) -> None:
+    """Set what `env` in `langgraph.json` says and nobody else has set."""
+    given = _read(config).get("env", {})
+    if isinstance(given, str):
+        file = config.parent / given
+        try:
+            lines = file.read_text(encoding="utf-8").splitlines()
+        except OSError as error:
+            raise UnknownTarget(f"{file}, the env of {config}, can't be read: {error}") from error
+        pairs = (line.strip().removeprefix("export ").partition("=") for line in lines)
+        given = {k.strip(): _unquoted(v.strip()) for k, is_, v in pairs if is_ and k[:1] != "#"}
+    if not isinstance(given, dict):
+        raise UnknownTarget(f"env in {config} must be variables, or the name of a file of them")
+    for name, value in given.items():
+        os.environ.setdefault(name, str(value))
+
+
+def _unquoted(value: str) -> str:
+    quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+    return value[1:-1] if quoted else value.partition(" #")[0].rstrip()
 
 
 def _in_file(path: Path, attribute: str, config: Path | None) -> Place:
@@ -118,6 +164,7 @@ def _in_file(path: Path, attribute: str, config: Path | None) -> Place:
         file=str(file),
         attribute=attribute,
         roots=tuple(dict.fromkeys(map(str, roots))),
+        config=str(config) if config else None,
     )
 
 
@@ -149,6 +196,8 @@ def _package_root(file: Path) -> Path:
 
 
 def _graph(place: Place, configurable: Mapping[str, JsonValue]) -> Graph:
+    if place.config is not None and Path(place.config).is_file():
+        _set_environment(Path(place.config))
     found = _attribute(_module(place), place)
     if inspect.isroutine(found):
         found = _made(found, place, configurable)

@@ -16,15 +16,15 @@ from typing import Any, Literal
 
 import click
 from pydantic import JsonValue
-from pydantic_core import to_jsonable_python
 from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.text import Text
 
+from kapelle.advancing import Listener
 from kapelle.progress import Progress
-from kapelle.runs import Listener
 from kapelle.showing import EVIDENCE_LINES, clean, shown_ask
 from kapelle.state.approval import Approval, Ask, Choice
+from kapelle.state.noun import standard
 
 WIDTH = 120
 """Columns where nobody says how many there are, as in a pipe."""
@@ -60,8 +60,9 @@ class Terminal:
 
     @property
     def interactive(self) -> bool:
-        """Whether somebody can be asked."""
-        return not self.json and sys.stdin.isatty() and sys.stdout.isatty()
+        """Whether somebody can be asked; nobody sits at the terminal of a notebook's `!command`."""
+        notebook = "JPY_PARENT_PID" in os.environ
+        return not (self.json or notebook) and sys.stdin.isatty() and sys.stdout.isatty()
 
     def command(self, *words: str) -> str:
         """A command, such as can be pasted here: `kapelle approve 1a2b3c`."""
@@ -84,8 +85,7 @@ class Terminal:
 
     def give(self, document: Any) -> None:
         """Print one JSON document."""
-        plain = to_jsonable_python(document, inf_nan_mode="null")
-        click.echo(json.dumps(plain, indent=2, allow_nan=False))
+        click.echo(json.dumps(standard(document), indent=2, allow_nan=False))
 
     @contextmanager
     def watching(self, progress: Progress) -> Iterator[Listener]:

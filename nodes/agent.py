@@ -4,19 +4,22 @@ import functools
 import inspect
 import pickle
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, Protocol, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 
 import anyio
 import anyio.to_process
-import anyio.to_thread
-from langgraph.graph import StateGraph
 from pydantic import BaseModel
 
-from kapelle.nodes import elsewhere
+from kapelle.nodes import door, elsewhere
+from kapelle.nodes.threads import in_thread
+from kapelle.nodes.trying import patience
 from kapelle.state.budget import Usage
 from kapelle.state.errors import Misbuilt
-from kapelle.state.skills import AgentCard, Tier
-from kapelle.state.task import Brief, Result, Task
+from kapelle.state.skills import AgentCard
+from kapelle.state.task import Brief, Result, Task, Tier
+
+if TYPE_CHECKING:  # worker processes import agents, and need no LangGraph
+    from langgraph.graph import StateGraph
 
 Where = Literal["loop", "thread", "process", "graph"]
 """Where an agent works: on the event loop, in a thread, in a worker process, as a nested graph."""
@@ -26,6 +29,9 @@ _HowBrief = Literal["by name", "second", "not"]
 """How a function takes its brief."""
 
 _PLACED = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+_ONE = Usage(calls=1)
 
 
 class Agent(Protocol):
@@ -57,9 +63,10 @@ class Agent(Protocol):
 class Unusable(Exception):
     """An agent got an answer that can't be used: it is tried again and told why."""
 
-    def __init__(self, why: str, usage: Usage | None = None) -> None:
+    def __init__(self, why: str, usage: Usage | None = None, model: str = "") -> None:
         super().__init__(why)
         self.usage = usage or Usage()
+        self.model = model
 
 
 class FunctionAgent:
@@ -87,7 +94,7 @@ class FunctionAgent:
 
     def estimate(self, task: Task, brief: Brief) -> Usage:
         """One call; a function uses no tokens unless its `Reply` says so."""
-        return Usage(calls=1)
+        return _ONE
 
     async def act(self, task: Task, brief: Brief) -> object:
         """Call the function: never on the event loop's thread unless it is async."""
@@ -96,8 +103,8 @@ class FunctionAgent:
             return await self.function(*given, **named)
         if self.where == "process":
             return await _in_process(elsewhere.address(self.function), given, named)
-        work = functools.partial(self.function, *given, **named)
-        return await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
+        work = functools.partial(_answered, self.function, given, named)
+        return await in_thread(work)
 
 
 @overload
@@ -111,8 +118,11 @@ def agent(
     output: type[BaseModel] | None = None,
     tier: Tier = "standard",
     cpu: bool = False,
+    price: int | None = None,
+    seconds: float | None = None,
+    confidence: float | None = None,
 ) -> Callable[[Callable[..., Any]], FunctionAgent]: ...
-def agent(
+def agent(  # noqa: PLR0913 - what a card says, each with a default
     function: Callable[..., Any] | None = None,
     /,
     *,
@@ -122,12 +132,16 @@ def agent(
     output: type[BaseModel] | None = None,
     tier: Tier = "standard",
     cpu: bool = False,
+    price: int | None = None,
+    seconds: float | None = None,
+    confidence: float | None = None,
 ) -> Any:
     """Make a function an agent.
 
     The function gets the `Task`, and the `Brief` as well if it takes a second parameter. Sync
     functions run in a thread, with `cpu=True` in a worker process (functions that can't be sent
-    there, like a notebook's, in a thread). Outputs are validated against `output`.
+    there, like a notebook's, in a thread). Outputs are validated against `output`. `price` (of one
+    task, in millionths of a US dollar), `seconds` and `confidence` are what it bids in a market.
     """
 
     def made(function: Callable[..., Any]) -> FunctionAgent:
@@ -139,6 +153,9 @@ def agent(
             description=description or inspect.getdoc(function) or "",
             output=output,
             tier=tier,
+            price=price,
+            seconds=seconds,
+            confidence=confidence,
         )
         return FunctionAgent(function, card, cpu=cpu)
 
@@ -150,7 +167,7 @@ class GraphAgent:
 
     where: Where = "graph"
 
-    def __init__(self, graph: StateGraph[Any, Any, Any, Any], card: AgentCard) -> None:
+    def __init__(self, graph: "StateGraph[Any, Any, Any, Any]", card: AgentCard) -> None:
         self.card = card
         self.graph = graph.compile(name=card.name)
 
@@ -172,7 +189,7 @@ class GraphAgent:
 
 
 def as_agent(
-    graph: StateGraph[Any, Any, Any, Any],
+    graph: "StateGraph[Any, Any, Any, Any]",
     *,
     name: str,
     skills: Sequence[str] = (),
@@ -180,6 +197,18 @@ def as_agent(
 ) -> GraphAgent:
     """Make a graph an agent, so that it fits any agent slot of another pattern."""
     return GraphAgent(graph, AgentCard(name=name, skills=tuple(skills), description=description))
+
+
+def _answered(
+    function: Callable[..., Any], given: tuple[object, ...], named: dict[str, object]
+) -> object:
+    """Call a function in its thread, and say when it has answered."""
+    try:
+        return function(*given, **named)
+    finally:
+        waits = patience.get()
+        if waits is not None:
+            waits.answered()
 
 
 def _brief_of(function: Callable[..., Any]) -> _HowBrief:
@@ -215,6 +244,23 @@ def _name(function: Callable[..., Any]) -> str:
 
 
 async def _in_process(
+    place: elsewhere.Address, given: tuple[object, ...], named: dict[str, object]
+) -> object:
+    """In a worker process of the door's loop, which lives as long as this process.
+
+    anyio ends worker processes with the task that is the root of their loop; a notebook's loop has
+    none, and the first node that finished would take the workers of all others with it.
+    """
+    if door.inside():
+        return await _sent(place, given, named)
+    doing = door.begin(_sent(place, given, named))
+    try:
+        return await in_thread(doing.result)
+    finally:
+        doing.cancel()
+
+
+async def _sent(
     place: elsewhere.Address, given: tuple[object, ...], named: dict[str, object]
 ) -> object:
     try:

@@ -1,33 +1,50 @@
 """The board: who waits for whom within one super-step.
 
 All due subtasks start in the same step; each awaits the cells of those it needs. After a crash or
-an interrupt the board is filled again from what the step had already written.
+an interrupt the board is filled again from what the step had already written; a step that follows
+another of the same invocation had written nothing.
 """
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 from weakref import WeakKeyDictionary
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.config import get_config
 from langgraph.runtime import Runtime
 
+from kapelle.nodes.here import Here
 from kapelle.nodes.services import Services
-from kapelle.state.task import Result
+from kapelle.nodes.turns import Turns
+from kapelle.state.context import MasterContext
+from kapelle.state.task import Result, Revision, merge_results, merge_revisions
 
 PARKED = None
 """In a cell: this one waits for a person, and so must whoever needs it."""
 
 Key = tuple[str | None, str, str, object]
+"""Thread, graph, checkpoint, invocation."""
+
+Graph = tuple[str | None, str, object]
+"""Thread, graph, invocation."""
 
 
 class Board:
     """Cells of one super-step of one graph: a future for each subtask's outcome."""
 
-    def __init__(self, finished: Mapping[str, Result], parallel: int) -> None:
+    def __init__(
+        self,
+        finished: Mapping[str, Result],
+        parallel: int,
+        orders: Mapping[str, Revision] | None = None,
+    ) -> None:
+        self.orders = dict(orders or {})
+        """What was said within the step to be done again."""
         self._cells: dict[str, asyncio.Future[Result | None]] = {}
-        self.limit = asyncio.Semaphore(parallel)
+        self.limit = Turns(parallel)
+        self._context: asyncio.Future[MasterContext] | None = None
+        self.doors: asyncio.Semaphore | None = None
+        """How many of the lowest managers of a tree may be at work at once."""
         for task, result in finished.items():
             self.post(task, result)
 
@@ -35,6 +52,30 @@ class Board:
         """Wait for a subtask's result; `PARKED` if a person must act first."""
         cell = self._cell(task)
         return cell.result() if cell.done() else await asyncio.shield(cell)
+
+    async def context(self, place: Here) -> MasterContext:
+        """The master context, read once for all who work in the step."""
+        if self._context is None:
+            read = place.services.memory.context(place.thread)
+            self._context = asyncio.ensure_future(read)
+        return await asyncio.shield(self._context)
+
+    async def settled(self, task: str, *, asks: bool) -> Result | None:
+        """Wait for what comes of a subtask within the step, where somebody stands by.
+
+        With `asks` a gate does, in case that it asks; else an agent, in case that it is to be done
+        again. What is then they post under `task` and "=".
+        """
+        first = await self.outcome(task)
+        if first is None:
+            return PARKED
+        open_ = first.status == "waiting" if asks else self.again(first) is not None
+        return await self.outcome(f"{task}=") if open_ else first
+
+    def again(self, result: Result) -> Revision | None:
+        """The order to do it again, if there is one."""
+        order = self.orders.get(result.task)
+        return order if order is not None and order.number > result.revision else None
 
     def post(self, task: str, result: Result | None) -> None:
         """Tell whoever waits. Posted again after an interrupt, the newer one counts."""
@@ -48,36 +89,49 @@ class Board:
         return self._cells[task]
 
 
-_boards: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Key, asyncio.Future[Board]]] = (
-    WeakKeyDictionary()
-)
+class _Room:
+    """All boards of one event loop."""
+
+    def __init__(self) -> None:
+        self.boards: dict[Key, asyncio.Future[Board]] = {}
+        self.stepped: set[Graph] = set()
+        """Graphs whose next step is a new one."""
+
+
+_rooms: WeakKeyDictionary[asyncio.AbstractEventLoop, _Room] = WeakKeyDictionary()
 
 
 async def board(runtime: Runtime[Services], parallel: int) -> Board:
     """The board of the step this node runs in; `parallel` agents of it work at once."""
-    boards = _boards.setdefault(asyncio.get_running_loop(), {})
-    key = _key(runtime)
-    if key not in boards:
-        boards[key] = asyncio.ensure_future(_filled(get_config(), key, parallel))
-    made = boards[key]
+    room, key = _room(), _key(runtime)
+    if key not in room.boards:
+        fresh = _graph(key) in room.stepped
+        filled = _fresh(parallel) if fresh else _filled(get_config(), key, parallel)
+        room.boards[key] = asyncio.ensure_future(filled)
+    made = room.boards[key]
     return made.result() if made.done() else await asyncio.shield(made)
 
 
 def close_boards(runtime: Runtime[Services]) -> None:
-    """Forget the boards of this graph's finished steps."""
-    thread, place, _, control = _key(runtime)
-    _forget(lambda key: key[0] == thread and key[1] == place and key[3] is control)
+    """Forget the boards of this graph's finished steps; the next step will be a new one."""
+    graph = _graph(_key(runtime))
+    _forget(lambda other: other == graph)
+    _room().stepped.add(graph)
 
 
 def close_all(control: object) -> None:
     """Forget every board of one invocation, however it ended."""
-    _forget(lambda key: key[3] is control)
+    _forget(lambda graph: graph[2] is control)
 
 
-def _forget(which: Any) -> None:
-    boards = _boards.get(asyncio.get_running_loop(), {})
-    for key in [key for key in boards if which(key)]:
-        del boards[key]
+def _forget(which: Callable[[Graph], bool]) -> None:
+    room = _room()
+    room.boards = {key: board for key, board in room.boards.items() if not which(_graph(key))}
+    room.stepped = {graph for graph in room.stepped if not which(graph)}
+
+
+def _room() -> _Room:
+    return _rooms.setdefault(asyncio.get_running_loop(), _Room())
 
 
 def _key(runtime: Runtime[Services]) -> Key:
@@ -87,13 +141,25 @@ def _key(runtime: Runtime[Services]) -> Key:
     return info.thread_id, place, info.checkpoint_id, runtime.control
 
 
+def _graph(key: Key) -> Graph:
+    thread, place, _, control = key
+    return thread, place, control
+
+
+async def _fresh(parallel: int) -> Board:
+    return Board({}, parallel)
+
+
 async def _filled(config: RunnableConfig, key: Key, parallel: int) -> Board:
     saver = config["configurable"].get("__pregel_checkpointer")
     finished: dict[str, Result] = {}
+    orders: dict[str, Revision] = {}
     if saver and key[0] is not None:
         where = {"thread_id": key[0], "checkpoint_ns": key[1], "checkpoint_id": key[2]}
         kept = await saver.aget_tuple({"configurable": where})
         for _, channel, value in (kept.pending_writes or ()) if kept else ():
             if channel == "results":
-                finished |= value
-    return Board(finished, parallel)
+                finished = merge_results(finished, value)
+            elif channel == "revisions":
+                orders = merge_revisions(orders, value)
+    return Board(finished, parallel, orders)

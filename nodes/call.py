@@ -1,24 +1,49 @@
-"""The one door to agents: time limit, validation, retries of the same agent, a typed failure.
+"""The one door to agents: whatever an agent does, a typed result comes back.
+
+    slot ─ limits of the model ─ reserve ─ try, in time ─ validate ─ settle ─┬─ result
+      ▲                                                                      │
+      └──────────────── pause: full jitter, or as the provider asks ─────────┘ if it can help
 
 `call` never raises for what an agent did. It lets LangGraph's own control flow through, so that an
-interrupt of a nested graph surfaces.
+interrupt of a nested graph surfaces. Retries are never nested: client libraries are told not to.
 """
 
-import asyncio
+import itertools
+import os
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
+from uuid import uuid4
 
 from langgraph.errors import GraphBubbleUp
-from pydantic import BaseModel, JsonValue, ValidationError
-from pydantic_core import PydanticSerializationError, from_json, to_json
+from pydantic import JsonValue
 
 from kapelle.nodes.agent import Agent, Unusable
+from kapelle.nodes.breaking import admission, observe
+from kapelle.nodes.effect import Doing, Unsure, doing
+from kapelle.nodes.envelopes import around, envelopes
 from kapelle.nodes.here import Here
-from kapelle.state.approval import Escalation
-from kapelle.state.budget import Usage
+from kapelle.nodes.limiting import NO_TURN, Turn, turn
+from kapelle.nodes.reserving import reserve, settle
+from kapelle.nodes.trying import (
+    OutOfTime,
+    Patience,
+    at_limit,
+    contained,
+    legible,
+    patience,
+    retry_after,
+    said,
+    within,
+    worth_retrying,
+)
+from kapelle.nodes.turns import Turns
+from kapelle.nodes.validating import Invalid, check_input, conform, plain, reply_of
+from kapelle.state.budget import Envelope, Room, Usage
+from kapelle.state.delivery import stamped
+from kapelle.state.effect import Effect, doubt
 from kapelle.state.policy import Policy, backoff
 from kapelle.state.task import (
     Attempt,
@@ -28,19 +53,17 @@ from kapelle.state.task import (
     Reply,
     Result,
     Task,
+    Tier,
     total_usage,
 )
 
 Check = Callable[[JsonValue], list[str]]
 """The caller's own check of an output: each flaw a sentence, none if it is good."""
 
-GRACE = 1.0
-"""Seconds a cancelled agent has to let go before it is left behind."""
+_PROCESS = uuid4().hex[:12]
+_numbers = itertools.count()
 
-MESSAGE = 4_000
-"""Characters of a failure's message that are kept."""
-
-_BUGS = (TypeError, AttributeError, NameError, ImportError, NotImplementedError, SyntaxError)
+_NOTHING, _ONE, _UNTOLD = Usage(), Usage(calls=1), Reply().usage
 
 
 async def call(
@@ -50,7 +73,7 @@ async def call(
     *,
     here: Here,
     policy: Policy,
-    limit: AbstractAsyncContextManager[object] | None = None,
+    limit: Turns | None = None,
     check: Check | None = None,
 ) -> Result:
     """Have an agent do a task.
@@ -60,30 +83,47 @@ async def call(
         task: What is to be done.
         brief: What the agent is given with it.
         here: The node that calls.
-        policy: Seconds an attempt may take, attempts, backoff, bytes of a reply, budget.
-        limit: A further limit on how many work at once; entered for each attempt.
+        policy: Budgets, limits of models, seconds, attempts, backoff, sizes.
+        limit: A further limit on how many work at once; waited for at each attempt, by the task's
+            priority. A graph needs no turn: its own agents do.
         check: What an output must pass beside the card's schema.
 
     Returns:
         `done` or `waiting` (the agent turned to a person) with the output as plain JSON;
         `failed` with a `Failure`; or the result of a nested graph as it is.
     """
+    at: Callable[[Tier | None], Agent] | None = getattr(agent, "at", None)
+    agent = at(task.tier) if at is not None else agent
+    if ungated(agent, policy):
+        return _ungated(agent, task)
     tries: list[Attempt] = []
     feedback = brief.feedback
     brief = brief.model_copy(update={"key": f"{here.step}/{task.id}"})
     most = 1 if agent.where == "graph" else policy.attempts
+    out_of = envelopes(here, agent, task, policy)
+    mine = nullcontext() if limit is None or agent.where == "graph" else limit.at(task.priority)
+    clock = here.services.clock
+    end: float | None = None
     while True:
         number = len(tries) + 1
         if number > 1:
             brief = brief.model_copy(update={"feedback": feedback, "attempt": number})
-        turn = _Turn(agent, task, brief, here, policy, limit or nullcontext(), check)
-        outcome = await turn.take()
+        once = _Try(agent, task, brief, here, policy, mine, check, out_of, end)
+        outcome = await once.take()
         tries.append(outcome.attempt)
         if outcome.result is not None:
             return _booked(outcome.result, agent, tries)
         failure = outcome.attempt.failure
         assert failure is not None
-        if number >= most or not outcome.again:
+        if failure.kind == "unavailable" and number > 1:  # its breaker opened meanwhile
+            tries.pop()
+            failure = tries[-1].failure or failure
+        if number == 1 and policy.task_timeout is not None:
+            end = outcome.attempt.started + policy.task_timeout
+        lot = random.Random(f"{policy.seed}/{here.step}/{task.id}/{number}").random()
+        pause = outcome.pause or backoff(policy, number, lot)
+        in_time = end is None or clock.now() + pause < end
+        if number >= most or not outcome.again or not in_time:
             return Result(
                 task=task.id,
                 status="failed",
@@ -94,8 +134,21 @@ async def call(
             )
         if failure.kind == "invalid":
             feedback = (*feedback, failure.message)
-        lot = random.Random(f"{policy.seed}/{here.step}/{task.id}/{number}").random()
-        await here.services.clock.sleep(max(outcome.pause, backoff(policy, number, lot)))
+        if not outcome.all_pause:
+            await clock.sleep(pause)
+
+
+def ungated(agent: Agent, policy: Policy) -> bool:
+    """Whether an agent has tools that need a gate, and none is around it (see `gated`)."""
+    needs: Callable[[Policy], bool] | None = getattr(agent, "needs_gate", None)
+    return needs is not None and needs(policy)
+
+
+def _ungated(agent: Agent, task: Task) -> Result:
+    name = agent.card.name
+    why = f"{name} has tools with consequences, and nobody can be asked here: use gated({name}, …)"
+    failure = Failure(kind="refused", message=why, agent=name)
+    return Result(task=task.id, status="failed", agent=name, failure=failure)
 
 
 def _booked(result: Result, agent: Agent, tries: list[Attempt]) -> Result:
@@ -112,10 +165,18 @@ class _Outcome:
     """Whether another try can help."""
     pause: float = 0.0
     """Seconds the provider asks to wait before it."""
+    all_pause: bool = False
+    """Whether all who use the model wait for it to be over, this one with them."""
+
+    def by(self, model: str) -> "_Outcome":
+        """The same, with the model that answered."""
+        if not model:
+            return self
+        return replace(self, attempt=self.attempt.model_copy(update={"model": model}))
 
 
 @dataclass(frozen=True)
-class _Turn:
+class _Try:
     """One attempt of one agent."""
 
     agent: Agent
@@ -125,87 +186,181 @@ class _Turn:
     policy: Policy
     limit: AbstractAsyncContextManager[object]
     check: Check | None
+    out_of: tuple[Envelope, ...]
+    """The envelopes it is paid from, outermost first."""
+    end: float | None
+    """When the time of all tries together is up, as Unix time in seconds."""
 
     async def take(self) -> _Outcome:
-        async with self.here.services.engine.slot(self.agent), self.limit:
-            outcome = await self._paid()
+        async with self.here.services.engine.slot(self.agent, self.task.priority), self.limit:
+            outcome = await (self._inside() if self.agent.where == "graph" else self._outside())
         self._tell(outcome.attempt)
         return outcome
 
-    async def _paid(self) -> _Outcome:
-        ledger, book = self.here.services.ledger, self.here.thread
-        key = f"{self.here.step}/{self.task.id}/{self.brief.attempt}"
-        started = self.here.services.clock.now()
+    async def _inside(self) -> _Outcome:
+        """A nested graph: its own agents pay for themselves, out of the envelopes around it too."""
+        depth = self.here.place.count("|") + bool(self.here.place) + 1
+        if depth > self.policy.max_nesting:
+            why = f"graphs are nested deeper than {self.policy.max_nesting} levels"
+            return self._failed(self.here.services.clock.now(), Usage(), "refused", why)
+        with around(self.here, self.out_of):
+            return await self._try(self.here.services.clock.now(), Usage(), None, NO_TURN)
+
+    async def _outside(self) -> _Outcome:
+        clock = self.here.services.clock
+        way = await admission(self.here, self.agent, self.policy)
+        if way == "open":
+            why = f"{self.agent.card.name} failed too often lately and is left alone for a while"
+            return self._failed(clock.now(), Usage(), "unavailable", why)
         try:
+            check_input(self.task, self.brief, self.policy)
             wanted = self.agent.estimate(self.task, self.brief)
+        except Invalid as error:
+            return self._failed(clock.now(), Usage(), error.kind, said(error))
         except Exception as error:  # noqa: BLE001  an agent's estimate may raise anything
-            return self._failed(started, Usage(), "raised", self._raised(error), again=False)
-        if not await ledger.reserve(book, key, wanted, self.policy.budget):
-            return self._over(started)
-        usage = wanted
-        try:
-            outcome = await self._try(started, wanted)
-            usage = outcome.attempt.usage
-        finally:
-            await ledger.settle(book, key, usage)
+            return self._failed(clock.now(), Usage(), "raised", self._raised(error))
+        if getattr(self.agent, "meter", None) is None:
+            outcome = await self._paid(wanted, NO_TURN)
+        else:
+            outcome = await self._metered(wanted)
+        if not outcome.all_pause:  # a limit of its model is no sickness of the agent
+            await observe(self.here, self.agent, self.policy, outcome.attempt, way)
         return outcome
 
-    async def _try(self, started: float, wanted: Usage) -> _Outcome:
-        spent = Usage(calls=0 if self.agent.where == "graph" else 1)
+    async def _metered(self, wanted: Usage) -> _Outcome:
+        """Within the limits of its model."""
+        clock, priority = self.here.services.clock, self.task.priority
+        async with turn(
+            self.agent, self.policy, clock, tokens=wanted.tokens, priority=priority
+        ) as mine:
+            outcome = await self._paid(wanted, mine)
+            mine.used(outcome.attempt.usage.tokens)
+        return outcome
+
+    async def _paid(self, wanted: Usage, mine: Turn) -> _Outcome:
+        here, out_of = self.here, self.out_of
+        key = f"{self.brief.key}/{self.brief.attempt}/{_PROCESS}-{os.getpid()}-{next(_numbers)}"
+        priority = self.task.priority
+        room = await reserve(here, key, wanted, out_of, policy=self.policy, priority=priority)
+        started = here.services.clock.now()
+        if room.fit != "fits":
+            return self._over(started, wanted, room)
+        usage = wanted  # what it used if nobody can tell: all of it
         try:
-            raw = await self._act()
+            outcome = await self._try(started, wanted, self._seconds(started, room), mine)
+            usage = outcome.attempt.usage
+        except GraphBubbleUp:
+            usage = Usage()  # it will be entered again, and then pays
+            raise
+        except Unsure as error:
+            usage = Usage(calls=1)
+            outcome = _Outcome(self._attempt(started, usage), self._doubtful(error.effect))
+        finally:
+            await settle(here, key, usage, out_of)
+            self._tell_overrun(wanted, usage, started)
+        return outcome
+
+    def _seconds(self, now: float, room: Room) -> float:
+        """How long the try may take."""
+        most = [self.policy.timeout]
+        if room.seconds is not None:
+            most.append(room.seconds)
+        if self.end is not None:
+            most.append(max(0.0, self.end - now))
+        elif self.policy.task_timeout is not None:
+            most.append(self.policy.task_timeout)
+        return min(most)
+
+    async def _try(
+        self, started: float, wanted: Usage, seconds: float | None, mine: Turn
+    ) -> _Outcome:
+        spent, model = _NOTHING if self.agent.where == "graph" else _ONE, ""
+        try:
+            raw = await self._act(seconds)
             if isinstance(raw, Result):
                 spent = Usage() if self.agent.where == "graph" else _counted(raw.usage)
                 return _Outcome(self._attempt(started, spent), self._taken(raw))
-            reply = _reply(raw)
-            spent = _counted(reply.usage)
+            reply = reply_of(raw)
+            spent, model = _counted(reply.usage), reply.model
             output = self._valid(reply)
-        except GraphBubbleUp:
+        except (GraphBubbleUp, Unsure):
             raise
         except Unusable as error:
-            return self._failed(started, _counted(error.usage), "invalid", _said(error), again=True)
-        except _Invalid as error:
-            return self._failed(
-                started, spent, error.kind, _said(error), again=error.kind == "invalid"
-            )
+            used, why = _counted(error.usage), said(error)
+            return self._failed(started, used, "invalid", why, again=True).by(error.model)
+        except Invalid as error:
+            again = error.kind == "invalid"
+            return self._failed(started, spent, error.kind, said(error), again=again).by(model)
         except OutOfTime:
-            why = f"{self.agent.card.name} gave no answer within {self.policy.timeout:g} s"
+            why = f"{self.agent.card.name} gave no answer within {seconds:g} s"
             return self._failed(started, wanted, "timeout", why, again=True)  # it may have used all
         except Exception as error:  # noqa: BLE001  the one door: whatever an agent raises
-            used = getattr(error, "usage", None)
-            spent = _counted(used) if isinstance(used, Usage) else spent
-            outcome = self._failed(
-                started, spent, "raised", self._raised(error), again=worth_retrying(error)
-            )
-            return replace(outcome, pause=retry_after(error))
-        return _Outcome(self._attempt(started, spent), self._result(reply, output))
+            told = getattr(error, "usage", None)
+            spent = _counted(told) if isinstance(told, Usage) else spent
+            outcome = self._after(error, started, spent, mine)
+            return outcome.by(str(getattr(error, "model", "") or ""))
+        return _Outcome(self._attempt(started, spent), self._result(reply, output)).by(model)
 
-    async def _act(self) -> object:
-        work = _contained(self.here.services.engine.perform(self.agent, self.task, self.brief))
-        if self.agent.where == "graph":  # its own agents have limits; a person may take their time
+    def _after(self, error: Exception, started: float, spent: Usage, mine: Turn) -> _Outcome:
+        """What comes of an error: whether another try can help, and who waits how long for it."""
+        again = worth_retrying(error)
+        outcome = self._failed(started, spent, "raised", self._raised(error), again=again)
+        asked = retry_after(error, self.here.services.clock.now())
+        if not at_limit(error):
+            return replace(outcome, pause=asked)
+        number = self.brief.attempt
+        lot = random.Random(f"{self.policy.seed}/{self.brief.key}/{number}/429").random()
+        pause = asked or backoff(self.policy, number, lot)
+        shared = mine.slow_down(pause, asked=bool(asked))
+        return replace(outcome, pause=pause, all_pause=shared)
+
+    async def _act(self, seconds: float | None) -> object:
+        now = Doing.of(self.here, self.task.id, self.agent.card.name, self.check)
+        mine = doing.set(now)
+        try:
+            made = await self._performed(seconds)
+        except Exception as error:
+            if now.unsure and not isinstance(error, Unsure):  # whatever the agent made of it
+                raise Unsure(now.unsure[0]) from error
+            raise
+        finally:
+            doing.reset(mine)
+        if now.unsure:
+            raise Unsure(now.unsure[0])
+        return made
+
+    async def _performed(self, seconds: float | None) -> object:
+        work = contained(self.here.services.engine.perform(self.agent, self.task, self.brief))
+        if seconds is None:  # a nested graph's agents have limits; a person may take their time
             return await work
-        return await within(self.policy.timeout, work)
+        waits = Patience(self._tell_late)
+        token = patience.set(waits)
+        try:
+            return await within(seconds, work, waits)
+        finally:
+            patience.reset(token)
 
     def _taken(self, made: Result) -> Result:
         """A result as it came from an agent that makes its own, like a nested graph."""
         stamp = {"task": self.task.id, "agent": self.agent.card.name}
         if made.status == "waiting" and made.escalation is None:
-            raise _Invalid("it waits for a person and does not say what for")
+            raise Invalid("it waits for a person and does not say what for")
+        reply = Reply(output=made.output, claims=made.claims, messages=made.messages)
         if made.status in ("done", "partial"):
-            reply = Reply(output=made.output, claims=made.claims)
-            return made.model_copy(update={**stamp, "output": self._valid(reply)})
-        return made.model_copy(update=stamp)
+            output = self._valid(reply)
+            return made.model_copy(update={**stamp, **self._said(reply), "output": output})
+        return made.model_copy(update={**stamp, **self._said(reply)})
 
     def _valid(self, reply: Reply) -> JsonValue:
-        output = plain(reply.output, self.policy.max_bytes)
-        if reply.claims or reply.escalation:
-            plain((reply.claims, reply.escalation), self.policy.max_bytes)
+        output = plain(reply.output, self.policy)
+        if reply.claims or reply.messages or reply.escalation:
+            plain((reply.claims, reply.messages, reply.escalation), self.policy)
         schema = self.agent.card.output
         if schema is not None and reply.escalation is None:
-            output = _conform(output, schema)
+            output = conform(output, schema)
         flaws = self.check(output) if self.check and reply.escalation is None else []
         if flaws:
-            raise _Invalid("; ".join(flaws))
+            raise Invalid("; ".join(flaws))
         return output
 
     def _result(self, reply: Reply, output: JsonValue) -> Result:
@@ -217,22 +372,53 @@ class _Turn:
             output=output,
             agent=name,
             confidence=reply.confidence,
-            claims=tuple(claim.model_copy(update=stamp) for claim in reply.claims),
+            **self._said(reply),
             escalation=reply.escalation
             and reply.escalation.model_copy(update={"about": "task", **stamp}),
         )
 
-    def _over(self, started: float) -> _Outcome:
-        why = f"the budget leaves no room for another call of {self.agent.card.name}"
-        return self._failed(started, Usage(), "budget", why, again=False)
+    def _said(self, reply: Reply) -> dict[str, Any]:
+        """What it claims and writes, with who says so: whatever it says of that itself."""
+        name, version = self.agent.card.name, self.brief.context.version
+        stamp = {"task": self.task.id, "by": name, "version": version}
+        return {
+            "claims": tuple(claim.model_copy(update=stamp) for claim in reply.claims),
+            "messages": stamped(reply.messages, name, self.task.id),
+            "heard": tuple(message.id for message in self.brief.messages),
+            "version": version,
+        }
+
+    def _doubtful(self, met: Effect) -> Result:
+        """What waits until a person says whether an effect happened."""
+        name = self.agent.card.name
+        ask = doubt(met).model_copy(update={"task": self.task.id, "by": name})
+        output = plain(ask.evidence, self.policy)
+        return Result(
+            task=self.task.id, status="waiting", output=output, agent=name, escalation=ask
+        )
+
+    def _over(self, started: float, wanted: Usage, room: Room) -> _Outcome:
+        name = self.agent.card.name
+        if room.fit == "unpriced":
+            why = (
+                f"{name} is refused: money is limited and nobody knows what it costs; give its "
+                "price, like ModelAgent(…, price=Price(input=0.5, output=2.0)), or lift the limit"
+            )
+        else:
+            why = f"the budget leaves no room for another call of {name} ({room.why})"
+        outcome = self._failed(started, Usage(), "budget", why)
+        failure = outcome.attempt.failure
+        assert failure is not None
+        lacking = failure.model_copy(update={"wanted": wanted, "accounts": room.accounts})
+        return replace(outcome, attempt=outcome.attempt.model_copy(update={"failure": lacking}))
 
     def _raised(self, error: Exception) -> str:
-        return f"{self.agent.card.name} raised {type(error).__name__}: {_said(error)}"
+        return f"{self.agent.card.name} raised {type(error).__name__}: {said(error)}"
 
     def _failed(
-        self, started: float, usage: Usage, kind: FailureKind, why: str, *, again: bool
+        self, started: float, usage: Usage, kind: FailureKind, why: str, *, again: bool = False
     ) -> _Outcome:
-        failure = Failure(kind=kind, message=_legible(why), agent=self.agent.card.name)
+        failure = Failure(kind=kind, message=legible(why), agent=self.agent.card.name)
         return _Outcome(self._attempt(started, usage, failure), again=again)
 
     def _attempt(self, started: float, usage: Usage, failure: Failure | None = None) -> Attempt:
@@ -253,127 +439,46 @@ class _Turn:
             agent=attempt.agent,
             usage=attempt.usage,
             why=attempt.failure.message if attempt.failure else "",
-            data={"number": attempt.number, "seconds": round(attempt.seconds, 6)},
+            data={
+                "number": attempt.number,
+                "seconds": round(attempt.seconds, 6),
+                **({"model": attempt.model} if attempt.model else {}),
+            },
             mark=f"{attempt.number}@{attempt.started:.3f}",
         )
         if attempt.usage.tokens:
-            self.here.tell(
-                "spend",
-                "settled",
-                task=self.task.id,
-                agent=attempt.agent,
-                usage=attempt.usage,
-                mark=f"{attempt.number}@{attempt.started:.3f}",
-            )
+            self._tell_spend("settled", attempt.usage, at=attempt.started)
 
+    def _tell_overrun(self, reserved: Usage, used: Usage, at: float) -> None:
+        tokens, _, money = used.beyond(reserved)
+        if reserved.tokens and (tokens or money):
+            why = f"it used {tokens} tokens and {money} µ$ more than were reserved"
+            over = Usage(output_tokens=tokens, micro_usd=money)
+            self._tell_spend("overrun", over, why, at)
 
-class _Invalid(Exception):
-    """An output that is not what was asked for."""
+    def _tell_late(self) -> None:
+        self.here.tell(
+            "attempt",
+            "late",
+            task=self.task.id,
+            agent=self.agent.card.name,
+            why="it answered when nobody waited for it any more; the answer is ignored",
+            mark=self.brief.attempt,
+        )
 
-    def __init__(self, why: str, kind: FailureKind = "invalid") -> None:
-        super().__init__(why)
-        self.kind: FailureKind = kind
-
-
-class OutOfTime(Exception):
-    """The time is up. Not a `TimeoutError`: those are the agent's own."""
-
-
-async def within(seconds: float, work: Coroutine[Any, Any, object]) -> object:
-    """Await `work`, at most `seconds`; then cancel it, and leave it behind if it will not stop.
-
-    Raises:
-        OutOfTime: when the time is up, even if `work` swallows its cancellation.
-    """
-    doing = asyncio.ensure_future(work)
-    doing.add_done_callback(lambda late: late.cancelled() or late.exception())
-    try:
-        await asyncio.wait({doing}, timeout=seconds)
-    except asyncio.CancelledError:
-        doing.cancel()
-        raise
-    if doing.done():
-        return doing.result()
-    doing.cancel()
-    await asyncio.wait({doing}, timeout=GRACE)
-    raise OutOfTime
-
-
-async def _contained(work: Coroutine[Any, Any, object]) -> object:
-    """Await what an agent does; what would end more than the agent becomes an ordinary error."""
-    try:
-        return await work
-    except SystemExit as error:
-        raise RuntimeError(f"it called exit({error.code!r})") from error
-    except asyncio.CancelledError as error:
-        doing = asyncio.current_task()
-        if doing is not None and doing.cancelling():
-            raise
-        raise RuntimeError("it was cancelled from within") from error
-
-
-def plain(output: object, most: int) -> JsonValue:
-    """An output as plain JSON, at most `most` bytes of it."""
-    try:
-        text = to_json(output, inf_nan_mode="constants")
-    except (PydanticSerializationError, ValueError, RecursionError) as error:
-        raise _Invalid(f"the output can't be written as JSON: {error}") from None
-    if len(text) > most:
-        raise _Invalid(f"the output has {len(text)} bytes; the limit is {most}", "too_large")
-    value: JsonValue = from_json(text)
-    return value
-
-
-def retry_after(error: Exception) -> float:
-    """Seconds a provider asks to wait (HTTP's Retry-After), at most a minute; 0 if it does not."""
-    headers = getattr(getattr(error, "response", None), "headers", None) or {}
-    try:
-        return min(60.0, max(0.0, float(headers.get("retry-after", 0))))
-    except ValueError:
-        return 0.0
-
-
-def worth_retrying(error: Exception) -> bool:
-    """Whether trying again can help: not for a bug, nor for a request the provider rejects."""
-    status = getattr(error, "status_code", None)
-    if isinstance(status, int):
-        return status in (408, 409, 429) or status >= 500
-    return not isinstance(error, _BUGS)
-
-
-def _said(error: Exception) -> str:
-    try:
-        return str(error)
-    except Exception:  # noqa: BLE001  its __str__ may raise anything
-        return "(its message can't be read)"
-
-
-def _legible(why: str) -> str:
-    """What can be stored and read: no lone surrogates, no more than a page."""
-    text = why if len(why) <= MESSAGE else f"{why[:MESSAGE]} … ({len(why)} characters)"
-    return text.encode(errors="replace").decode()
+    def _tell_spend(self, what: str, usage: Usage, why: str = "", at: float = 0) -> None:
+        self.here.tell(
+            "spend",
+            what,
+            task=self.task.id,
+            agent=self.agent.card.name,
+            usage=usage,
+            why=why,
+            mark=f"{self.brief.attempt}@{at:.3f}",
+        )
 
 
 def _counted(usage: Usage) -> Usage:
-    return usage.model_copy(update={"calls": max(1, usage.calls)})
-
-
-def _reply(raw: object) -> Reply:
-    if isinstance(raw, Reply):
-        return raw
-    if isinstance(raw, Escalation):
-        return Reply(output=raw.evidence, escalation=raw)
-    return Reply(output=raw)
-
-
-def _conform(output: JsonValue, schema: type[BaseModel]) -> JsonValue:
-    try:
-        conformed: JsonValue = schema.model_validate(output).model_dump(mode="json")
-    except ValidationError as error:
-        flaws = "; ".join(f"{_path(e['loc'])}: {e['msg']}" for e in error.errors()[:5])
-        raise _Invalid(f"the output is no {schema.__name__}: {flaws}") from None
-    return conformed
-
-
-def _path(where: tuple[int | str, ...]) -> str:
-    return ".".join(map(str, where)) or "the whole"
+    if usage is _UNTOLD:
+        return _ONE
+    return usage if usage.calls else usage.model_copy(update={"calls": 1})

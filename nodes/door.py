@@ -19,17 +19,27 @@ def wait(work: Coroutine[Any, Any, T]) -> T:
     if elsewhere.importing():
         work.close()
         raise Misbuilt('put what starts a run under `if __name__ == "__main__":`')
-    if threading.current_thread().name == _NAME:
+    if inside():
         work.close()
         raise RuntimeError(
             "a sync call from within Kapelle's own loop would wait for itself; await it"
         )
-    doing: Future[T] = asyncio.run_coroutine_threadsafe(work, _loop())
+    doing = begin(work)
     try:
         return doing.result()
     except BaseException:
         doing.cancel()
         raise
+
+
+def begin(work: Coroutine[Any, Any, T]) -> Future[T]:
+    """Have a coroutine run on the door's loop, whichever loop one is on."""
+    return asyncio.run_coroutine_threadsafe(work, _loop())
+
+
+def inside() -> bool:
+    """Whether this is the door's own loop."""
+    return threading.current_thread().name == _NAME
 
 
 def each(items: AsyncIterator[T]) -> Iterator[T]:

@@ -1,25 +1,31 @@
 """The gate: the only place that interrupts, in a node that does nothing else."""
 
-from typing import Any, Protocol, TypedDict
+from typing import Any, NotRequired, Protocol, TypedDict
 
 from langgraph.errors import GraphInterrupt
 from langgraph.runtime import Runtime
 from langgraph.types import interrupt
 
-from kapelle.nodes.board import PARKED, board
+from kapelle.nodes.board import PARKED, Board, board
 from kapelle.nodes.here import Here, here
 from kapelle.nodes.services import Services
 from kapelle.state.approval import Approval, Escalation
+from kapelle.state.effect import outcome, said
 from kapelle.state.policy import Policy
+from kapelle.state.proposal import Permit, Proposal
+from kapelle.state.shortage import added, goes_on
 from kapelle.state.task import Result, Revision
-from kapelle.state.team import advice, answered
+from kapelle.state.team import advice, again, answered
 
 
 class Asked(TypedDict):
-    """What a gate reads: the ask, and the subtask's result if it is about one."""
+    """What a gate reads: the ask; about a subtask, also its result and the order it followed."""
 
     ask: Escalation
     stopped: Result | None
+    order: NotRequired[Revision | None]
+    watches: NotRequired[str]
+    """Instead of an ask: the subtask it stands by, in case that it asks."""
 
 
 class Gate(Protocol):
@@ -30,21 +36,69 @@ class Gate(Protocol):
         ...
 
 
+class Proposed(TypedDict):
+    """What the gate of a conversation reads: the ask, and the call it is about."""
+
+    ask: Escalation
+    proposal: Proposal | None
+
+
+async def permit(state: Proposed, runtime: Runtime[Services]) -> dict[str, Any]:
+    """Stop until a person has answered about one proposed call, or one effect in doubt."""
+    answer, shown = await _ask(here(runtime), state["ask"]), state["proposal"]
+    return (
+        {} if shown is None else {"permits": {shown.id: Permit(digest=shown.digest, answer=answer)}}
+    )
+
+
 def gate(policy: Policy) -> Gate:
     """A gate whose answers also reach those that wait for the subtask within the step."""
 
     async def approve(state: Asked, runtime: Runtime[Services]) -> dict[str, Any]:
+        place = here(runtime)
+        if watched := state.get("watches"):
+            return await _watched(place, await board(runtime, policy.parallel), watched, state)
         stopped = state["stopped"]
         if stopped is None:
-            return {"answer": _ask(here(runtime), state["ask"]), "escalation": None}
+            return {"answer": await _ask(place, state["ask"]), "escalation": None}
         desk = await board(runtime, policy.parallel)
         outcome: Result | None = PARKED
         try:
-            answer = _ask(here(runtime), state["ask"])
+            answer = await _ask(place, state["ask"])
             outcome = answered(stopped, answer)
-            return {"results": {outcome.task: outcome}} | _again(outcome, answer)
+            update = _again(outcome, answer, state.get("order"))
+            desk.orders |= update.get("revisions", {})
+            return {"results": {outcome.task: outcome}} | update
         finally:
             desk.post(stopped.task, outcome)
+
+    return approve
+
+
+async def _watched(place: Here, desk: Board, task: str, state: Asked) -> dict[str, Any]:
+    """Wait for a subtask; if it asks, ask within the step: others may hold it for long."""
+    outcome: Result | None = PARKED
+    try:
+        stopped = await desk.outcome(task)
+        if stopped is None:  # parked
+            raise park()
+        ask = stopped.escalation
+        if stopped.status != "waiting" or ask is None or ask.about == "doubt":
+            outcome = stopped
+            return {}
+        answer = await _ask(place, ask)
+        outcome = answered(stopped, answer)
+        return {"results": {task: outcome}} | _again(outcome, answer, state.get("order"))
+    finally:
+        desk.post(f"{task}=", outcome)
+
+
+def gate_by_task() -> Gate:
+    """A gate of which several may ask in one step; the answer goes under the task's id."""
+
+    async def approve(state: Asked, runtime: Runtime[Services]) -> dict[str, Any]:
+        ask = state["ask"]
+        return {"answers": {ask.task: await _ask(here(runtime), ask)}}
 
     return approve
 
@@ -57,7 +111,7 @@ def park() -> GraphInterrupt:
     return GraphInterrupt()
 
 
-def _ask(place: Here, question: Escalation) -> Approval:
+async def _ask(place: Here, question: Escalation) -> Approval:
     answer: Approval = Approval.model_validate(interrupt(question, response_schema=Approval))
     place.tell(
         "approval",
@@ -68,11 +122,23 @@ def _ask(place: Here, question: Escalation) -> Approval:
         key=f"approval:{answer.ask}" if answer.ask else "",  # the inbox told it when it was claimed
         data={"question": question.question, "about": question.about},
     )
-    return answer
+    if question.about == "budget" and goes_on(answer):
+        more, accounts = added(question, answer)
+        for account in accounts:
+            await place.services.ledger.grant(place.thread, more, account, key=place.step)
+    answer = answer.model_copy(update={"about": question.about})
+    return await _written_down(place, question, answer) if question.effect else answer
 
 
-def _again(refused: Result, answer: Approval) -> dict[str, Any]:
+async def _written_down(place: Here, question: Escalation, answer: Approval) -> Approval:
+    """What a person says of an effect in doubt is recorded; then the task goes on."""
+    status, output = outcome(answer)
+    book, key = place.services.effects, question.effect
+    await book.settle(place.thread, key, question.holder, status, output)
+    return said(answer, question)
+
+
+def _again(refused: Result, answer: Approval, before: Revision | None) -> dict[str, Any]:
     if answer.decision != "respond":
         return {}
-    order = Revision(task=refused.task, number=refused.revision + 1, feedback=(advice(answer),))
-    return {"revisions": {refused.task: order}}
+    return {"revisions": {refused.task: again(refused, before, advice(answer))}}

@@ -2,19 +2,25 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from langgraph.config import get_config
 from langgraph.runtime import Runtime
+from langgraph.store.base import BaseStore
 
 from kapelle.nodes.in_memory import in_memory
+from kapelle.nodes.memory import StoreMemory
 from kapelle.nodes.services import Services
 from kapelle.state.context import MasterContext
 from kapelle.state.event import Event, EventKind
+from kapelle.state.policy import Policy
+from kapelle.state.relevance import fits, shown
 from kapelle.state.task import Task
 
 _defaults: WeakKeyDictionary[asyncio.AbstractEventLoop, Services] = WeakKeyDictionary()
+_kept: WeakKeyDictionary[BaseStore, StoreMemory] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -30,12 +36,31 @@ class Here:
     """LangGraph's id of this execution: the same after a crash and on resume."""
     write: Callable[[Any], None]
     """LangGraph's custom stream."""
+    store: BaseStore | None = None
+    """LangGraph's store; what is known in it outlives the run."""
+    run: str = ""
+    """Tells apart the runs of one thread; empty where the caller gave LangGraph no `run_id`."""
 
     async def begin(self, task: Task) -> None:
         """Set the run's goal and open its book; a nested graph shares those of the whole."""
         if not self.place:
-            await self.services.ledger.open(self.thread)
-            await self.services.memory.decide(self.thread, MasterContext(goal=task.goal))
+            await self.services.ledger.open(self.thread, self.step)
+            begun = (task.context or MasterContext()).model_copy(update={"goal": task.goal})
+            await self.services.memory.open(self.thread, begun, task.project)
+
+    async def context(
+        self, task: Task, policy: Policy, held: MasterContext | None = None
+    ) -> MasterContext:
+        """The master context as an agent at this task is shown it: what has room in its brief.
+
+        `held`: the whole of it, where it was read already.
+        """
+        memory = self.services.memory
+        held = held if held is not None else await memory.context(self.thread)
+        if fits(held, policy.context_tokens):
+            return held
+        near = await memory.near(self.thread, " ".join((task.goal, *task.skills)))
+        return shown(held, task, policy.context_tokens, near)
 
     def tell(
         self, kind: EventKind, what: str, *, mark: object = "", key: str = "", **fields: Any
@@ -64,18 +89,25 @@ def here(runtime: Runtime[Services]) -> Here:
     info = runtime.execution_info
     assert info is not None, "a node has execution info"
     return Here(
-        services=_given(runtime.context),
+        services=_given(runtime.context, runtime.store),
         thread=info.thread_id or f"unsaved-{id(runtime.control):x}",
         place=info.checkpoint_ns.rpartition("|")[0],
         step=info.task_id,
+        store=runtime.store,
+        run=str((get_config().get("metadata") or {}).get("run_id") or ""),
         write=runtime.stream_writer,
     )
 
 
-def _given(context: Services | None) -> Services:
+def _given(context: Services | None, store: BaseStore | None) -> Services:
+    """What was given; else services in memory, the master context in the graph's own store."""
     if context is not None:
         return context
     loop = asyncio.get_running_loop()
     if loop not in _defaults:
         _defaults[loop] = in_memory()
-    return _defaults[loop]
+    if store is None:
+        return _defaults[loop]
+    if store not in _kept:
+        _kept[store] = StoreMemory(store)
+    return replace(_defaults[loop], memory=_kept[store])

@@ -1,9 +1,11 @@
 """A chat model as an agent: structured output, tools, and the tokens it really used."""
 
+import asyncio
 import json
 import re
 from collections.abc import Sequence
-from typing import Any, cast
+from copy import copy
+from typing import Any, TypeVar, cast
 
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage, BaseMessage
@@ -12,15 +14,29 @@ from pydantic import BaseModel, ValidationError
 
 from kapelle.nodes.agent import Unusable, Where
 from kapelle.nodes.chat_model import chat_model, in_this_loop
+from kapelle.nodes.limiting import another_request
+from kapelle.nodes.pricing import cost, name_of
 from kapelle.nodes.prompt import messages
+from kapelle.nodes.tiers import Models, Standby, Tiers, several
 from kapelle.nodes.toolbox import Tool, Toolbox
+from kapelle.nodes.trying import worth_retrying
 from kapelle.state.budget import Usage
 from kapelle.state.context import Claim
 from kapelle.state.errors import Misbuilt
-from kapelle.state.skills import AgentCard, Tier
-from kapelle.state.task import Brief, Reply, Task
+from kapelle.state.ladder import tier_of
+from kapelle.state.message import Message
+from kapelle.state.policy import Policy
+from kapelle.state.price import Price
+from kapelle.state.skills import AgentCard
+from kapelle.state.task import TIERS, Brief, Plan, Reply, Task, Tier
+from kapelle.state.verdict import Verdict
+
+N = TypeVar("N", Claim, Message)
 
 Bound = Runnable[LanguageModelInput, BaseMessage]
+
+_ROLES: dict[type[BaseModel] | None, str] = {Plan: "planning", Verdict: "judging"}
+"""What kind of work gives these outputs."""
 
 _CUT_OFF = ("length", "max_tokens", "MAX_TOKENS")
 """How OpenAI, Anthropic and Google say that the limit of tokens was reached."""
@@ -32,16 +48,19 @@ class ModelAgent:
     Args:
         name: Its name in the graph.
         model: `"openai:NAME"` (needs OPENAI_API_KEY, honours OPENAI_BASE_URL), `"provider:NAME"`
-            (needs the package `langchain` and the provider's), or any LangChain chat model.
+            (needs the package `langchain` and the provider's), or any LangChain chat model. A list
+            of them: the first is asked, the next where it is down. `Tiers`: what its tier has.
         skills: Like `research.web`.
-        output: What it answers with; None: text. A field `confidence` (a float) or `claims` (of
-            `Claim`) in it counts as the reply's own too.
+        output: What it answers with; None: text. A field `confidence` (a float), `claims` (of
+            `Claim`) or `messages` (of `Message`) in it counts as the reply's own too.
         tools: LangChain tools, or functions with annotations and a docstring.
         prompt: Its role, for the system prompt.
         description: What it is good for; in the system prompt and on its card.
-        tier: What class of model it is.
+        tier: What class of model it is; of `Tiers`, by default what its role needs.
         max_tokens: The most tokens of one answer, if the model has no such limit already.
         max_steps: The most answers of one try: calls of tools, and the answer proper.
+        price: What it costs; by default what genai-prices lists. Where nobody knows, it is
+            unpriced, and refused where money is limited.
 
     Raises:
         NoModel: when there is no model, or its key or package is missing; says what to do.
@@ -53,33 +72,57 @@ class ModelAgent:
     def __init__(  # noqa: PLR0913 - each is a setting with a default
         self,
         name: str,
-        model: str | BaseChatModel | None,
+        model: Models | Tiers | None,
         *,
         skills: Sequence[str] = (),
         output: type[BaseModel] | None = None,
         tools: Sequence[Tool] = (),
         prompt: str = "",
         description: str = "",
-        tier: Tier = "standard",
+        tier: Tier | None = None,
         max_tokens: int = 4096,
         max_steps: int = 8,
+        price: Price | None = None,
     ) -> None:
         if isinstance(skills, str):
             raise Misbuilt(f"skills of {name} must be a list, like [{skills!r}]")
+        roles = [*skills, *([_ROLES[output]] if output in _ROLES else [])]
+        own = tier or (tier_of(roles) if isinstance(model, Tiers) else "standard")
         self.card = AgentCard(
-            name=name, skills=tuple(skills), description=description, tier=tier, output=output
+            name=name, skills=tuple(skills), description=description, tier=own, output=output
         )
+        self._tiers = model if isinstance(model, Tiers) else None
+        self._elsewhere: dict[Tier, ModelAgent] = {}
         self.prompt = prompt
-        self.model = chat_model(model, max_tokens)
+        models = model.at(own) if isinstance(model, Tiers) else model
+        self.standby = Standby([chat_model(each, max_tokens) for each in several(models)])
+        self.model = self.standby.models[0]
         self.max_tokens: int = getattr(self.model, "max_tokens", None) or max_tokens
         self.max_steps = max_steps if tools else 1
-        self._toolbox = Toolbox(tools)
-        self._answering = _answering(output, self._toolbox)
-        self._schemas = [*self._toolbox.schemas, *([self._answering] if self._answering else [])]
+        self.price = price
+        self.meter = name_of(self.model)
+        self.toolbox = Toolbox(tools)
+        self._answering = _answering(output, self.toolbox)
+        self._schemas = [*self.toolbox.schemas, *([self._answering] if self._answering else [])]
         self._form = self._asked_form()
 
     def __repr__(self) -> str:
         return f"<agent {self.card.name}, a chat model>"
+
+    def at(self, tier: Tier | None) -> "ModelAgent":
+        """The agent with the model of another tier, if it has `Tiers` to choose from."""
+        if tier in (None, self.card.tier) or self._tiers is None:
+            return self
+        if tier not in self._elsewhere:
+            models = several(self._tiers.at(tier))
+            other = copy(self)
+            other.card = self.card.model_copy(update={"tier": tier})
+            other.standby = Standby([chat_model(each, self.max_tokens) for each in models])
+            other.model = other.standby.models[0]
+            other.max_tokens = getattr(other.model, "max_tokens", None) or self.max_tokens
+            other.meter = name_of(other.model)
+            self._elsewhere[tier] = other
+        return self._elsewhere[tier]
 
     def estimate(self, task: Task, brief: Brief) -> Usage:
         """The prompt and the longest answer, as often as there are steps. Fetches nothing.
@@ -87,7 +130,7 @@ class ModelAgent:
         Tokens of the prompt are its bytes / 3: more than English or code has, but no strict limit.
         """
         prompt = self._size(self.messages(task, brief))
-        return _used(self.max_steps * prompt, self.max_steps * self.max_tokens)
+        return self.usage(self.max_steps * prompt, self.max_steps * self.max_tokens)
 
     async def act(self, task: Task, brief: Brief) -> Reply:
         """Ask the model, carry out the tools it calls, until it answers.
@@ -98,16 +141,18 @@ class ModelAgent:
         """
         said = self.messages(task, brief)
         most = self.estimate(task, brief).tokens
-        spent = _used(0, 0)
+        spent = Usage(calls=1)
         for _ in range(self.max_steps):
             if spent.tokens and spent.tokens + self._size(said) + self.max_tokens > most:
                 raise Unusable(f"no answer within the {most} tokens reserved for one try", spent)
+            if spent.tokens:
+                another_request()
             answer = await self._ask(said, spent)
             spent = _sum(spent, self._usage(said, answer))
             self._refuse_unfinished(answer, spent)
             if self._is_final(answer):
-                return self._reply(answer, spent)
-            said = [*said, answer, *await self._toolbox.carry_out(answer)]
+                return self.reply(answer, spent)
+            said = [*said, answer, *await self.toolbox.carry_out(answer)]
         raise Unusable(f"no answer within {self.max_steps} steps", spent)
 
     def messages(self, task: Task, brief: Brief) -> list[BaseMessage]:
@@ -119,7 +164,7 @@ class ModelAgent:
         try:
             self._bind(self.model)
         except NotImplementedError:
-            if self._toolbox or self._answering is None:
+            if self.toolbox or self._answering is None:
                 raise Misbuilt(f"the model of {self.card.name} can't call tools") from None
             schema = json.dumps(self._answering["function"]["parameters"])
             self._schemas = []
@@ -131,36 +176,73 @@ class ModelAgent:
             return model
         return model.bind_tools(self._schemas, tool_choice="any" if self._answering else None)
 
+    async def step(self, said: list[BaseMessage]) -> tuple[AIMessage, Usage, bool]:
+        """One answer: what the model says, what that used, and whether it is the answer proper.
+
+        Raises:
+            Unusable: when it can't be used; says why.
+            Exception: the provider's own error as it is.
+        """
+        answer = await self._ask(said, Usage())
+        spent = self._usage(said, answer)
+        self._refuse_unfinished(answer, spent)
+        return answer, spent, self._is_final(answer)
+
+    def most(self, said: Sequence[BaseMessage]) -> Usage:
+        """The most one answer to this may use."""
+        return self.usage(self._size(said), self.max_tokens)
+
+    def needs_gate(self, policy: Policy) -> bool:
+        """Whether it has tools that change the world, or that a person must approve."""
+        return self.toolbox.guarded(policy.approve_tools)
+
     async def _ask(self, said: list[BaseMessage], spent: Usage) -> AIMessage:
-        bound = self._bind(await in_this_loop(self.model))
-        try:
-            return cast(AIMessage, await bound.ainvoke(said))
-        except Exception as error:
-            error.usage = spent  # type: ignore[attr-defined]  # earlier steps were paid for
-            raise
+        """One answer, of the first model that is not down."""
+        models = list(self.standby.in_turn())
+        for place, model in models:
+            bound = self._bind(await in_this_loop(model))
+            try:
+                return cast(AIMessage, await bound.ainvoke(said))
+            except asyncio.CancelledError:
+                self.standby.failed(place)  # it took too long: the next try asks another
+                raise
+            except Exception as error:
+                self.standby.failed(place)
+                if place == models[-1][0] or not worth_retrying(error):
+                    error.usage = spent  # type: ignore[attr-defined]  # earlier steps were paid for
+                    raise
+        raise AssertionError("there is always a model")
 
     def _refuse_unfinished(self, answer: AIMessage, spent: Usage) -> None:
         told = answer.response_metadata
         if (told.get("finish_reason") or told.get("stop_reason")) in _CUT_OFF:
-            raise Unusable(f"the answer was cut off at {self.max_tokens} tokens; be brief", spent)
+            why = f"the answer was cut off at {self.max_tokens} tokens; be brief"
+            raise Unusable(why, spent, model_of(answer))
         if refusal := answer.additional_kwargs.get("refusal"):
-            raise Unusable(f"the model refused: {refusal}", spent)
+            raise Unusable(f"the model refused: {refusal}", spent, model_of(answer))
 
     def _is_final(self, answer: AIMessage) -> bool:
         called = [call["name"] for call in (*answer.tool_calls, *answer.invalid_tool_calls)]
         return not called or (self._answering is not None and _name(self._answering) in called)
 
-    def _reply(self, answer: AIMessage, spent: Usage) -> Reply:
+    def reply(self, answer: AIMessage, spent: Usage) -> Reply:
+        """What an answer proper gives back; `Unusable` if it is not what was asked for."""
         if self.card.output is None:
             if not answer.text.strip():
-                raise Unusable("the answer was empty", spent)
-            return Reply(output=answer.text, usage=spent)
+                raise Unusable("the answer was empty", spent, model_of(answer))
+            return Reply(output=answer.text, usage=spent, model=model_of(answer))
         try:
             output = self.card.output.model_validate_json(self._json(answer))
         except ValidationError as error:
-            raise Unusable(_why(error, answer, self.card.output), spent) from error
+            why = _why(error, answer, self.card.output)
+            raise Unusable(why, spent, model_of(answer)) from error
         return Reply(
-            output=output, confidence=_confidence(output), claims=_claims(output), usage=spent
+            output=output,
+            confidence=_confidence(output),
+            claims=_said(output, "claims", Claim),
+            messages=_said(output, "messages", Message),
+            usage=spent,
+            model=model_of(answer),
         )
 
     def _json(self, answer: AIMessage) -> str:
@@ -180,8 +262,32 @@ class ModelAgent:
         """As the provider reports it; estimated where it does not, so that a budget holds."""
         told = answer.usage_metadata
         if told is None:
-            return _used(self._size(said), _tokens(answer.text + json.dumps(answer.tool_calls)))
-        return _used(told["input_tokens"], told["output_tokens"])
+            wrote = _tokens(answer.text + json.dumps(answer.tool_calls))
+            return self.usage(self._size(said), wrote, by=model_of(answer))
+        read, wrote = told["input_tokens"], told["output_tokens"]
+        return self.usage(read, wrote, told, by=model_of(answer))
+
+    def usage(self, read: int, wrote: int, told: Any = None, by: str = "") -> Usage:
+        """One call of an agent, however many steps it takes.
+
+        `told` as LangChain tells usage. `by`: the model that answered; else the dearest counts.
+        """
+        told = told or {"input_tokens": read, "output_tokens": wrote}
+        names = [name_of(model) for model in self.standby.models]
+        names = [name for name in names if by and name.endswith(f":{by}")] or names
+        each = [cost(name, self.price, told) for name in names]
+        money = None if None in each else max(filter(None, each), default=0)
+        return Usage(input_tokens=read, output_tokens=wrote, calls=1, micro_usd=money)
+
+
+def cascade(name: str, tiers: Tiers, **settings: Any) -> list[ModelAgent]:
+    """An agent for each tier that has a model, the cheapest first: `NAME-economy` and so on.
+
+    As workers of a team under `Policy(min_confidence=…)` they are a cascade: the cheapest works,
+    and what it is not sure of goes to the next. `settings` are those of `ModelAgent`.
+    """
+    there: list[Tier] = [tier for tier in TIERS if getattr(tiers, tier) is not None]
+    return [ModelAgent(f"{name}-{tier}", tiers, tier=tier, **settings) for tier in there]
 
 
 def _answering(output: type[BaseModel] | None, toolbox: Toolbox) -> dict[str, Any] | None:
@@ -205,6 +311,12 @@ def _answering(output: type[BaseModel] | None, toolbox: Toolbox) -> dict[str, An
 
 def _name(schema: dict[str, Any] | None) -> str:
     return str(schema["function"]["name"]) if schema else ""
+
+
+def model_of(answer: AIMessage) -> str:
+    """What the provider says it answered with."""
+    told = answer.response_metadata
+    return str(told.get("model_name") or told.get("model") or "")
 
 
 def _why(error: ValidationError, answer: AIMessage, output: type[BaseModel]) -> str:
@@ -233,18 +345,14 @@ def _confidence(output: BaseModel) -> float | None:
     return float(said) if isinstance(said, int | float) and 0 <= said <= 1 else None
 
 
-def _claims(output: BaseModel) -> tuple[Claim, ...]:
-    said = getattr(output, "claims", ())
-    return tuple(c for c in said if isinstance(c, Claim)) if isinstance(said, list | tuple) else ()
+def _said(output: BaseModel, field: str, noun: type[N]) -> tuple[N, ...]:
+    """What a field of this name holds of such nouns."""
+    said = getattr(output, field, ())
+    return tuple(s for s in said if isinstance(s, noun)) if isinstance(said, list | tuple) else ()
 
 
 def _tokens(text: str) -> int:
     return len(text.encode("utf-8", "replace")) // 3 + 1
-
-
-def _used(read: int, wrote: int) -> Usage:
-    """One call of an agent, however many steps it takes; nobody told what a token costs."""
-    return Usage(input_tokens=read, output_tokens=wrote, calls=1, micro_usd=None)
 
 
 def _sum(one: Usage, other: Usage) -> Usage:

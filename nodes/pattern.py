@@ -1,8 +1,10 @@
 """A pattern: LangGraph's own `StateGraph`, whose compiled form can be invoked sync as well."""
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from functools import reduce
 from typing import Any, TypedDict
 
+from langgraph.channels import BinaryOperatorAggregate, DeltaChannel
 from langgraph.config import get_config
 from langgraph.graph import StateGraph
 from langgraph.graph.state import CompiledStateGraph
@@ -11,7 +13,10 @@ from langgraph.runtime import RunControl
 from kapelle.nodes import door
 from kapelle.nodes.agent import Agent
 from kapelle.nodes.board import close_all
+from kapelle.nodes.conversing import gated
+from kapelle.nodes.estimating import Shape
 from kapelle.state.errors import Misbuilt
+from kapelle.state.policy import Policy
 from kapelle.state.task import Result, Task
 
 
@@ -28,7 +33,7 @@ class Finished(TypedDict):
 
 
 STEPS = 1_000
-"""Super-steps after which LangGraph stops a graph that does not end."""
+"""Super-steps after which LangGraph stops a graph that does not end, if it does not need more."""
 
 
 class CompiledPattern(CompiledStateGraph[Any, Any, Any, Any]):
@@ -58,13 +63,38 @@ class CompiledPattern(CompiledStateGraph[Any, Any, Any, Any]):
 class Pattern(StateGraph[Any, Any, Any, Any]):
     """An uncompiled graph of agents."""
 
+    shape: Shape | None = None
+    """Who is called how often; what an estimate is made of."""
+
+    steps: int = STEPS
+    """Super-steps it may take."""
+
+    def keep_changes(self, *names: str) -> None:
+        """Store of these folded channels what is added to them, not the whole at each step."""
+        for name in names:
+            whole = self.channels[name]
+            assert isinstance(whole, BinaryOperatorAggregate), f"{name} has no reducer"
+            self.channels[name] = DeltaChannel(_all(whole.operator), whole.typ)
+
     def compile(self, *args: Any, **kwargs: Any) -> CompiledPattern:
         """LangGraph's `compile`, with a limit on steps and a sync `invoke`."""
         plain = super().compile(*args, **kwargs)
         compiled = CompiledPattern.__new__(CompiledPattern)
         vars(compiled).update(vars(plain))
-        compiled.config = {"recursion_limit": STEPS, **(plain.config or {})}
+        compiled.config = {"recursion_limit": self.steps, **(plain.config or {})}
         return compiled
+
+
+def remembered(name: str) -> Any:
+    """What the graph of the present node remembers, where it was not sent along."""
+    return get_config()["configurable"]["__pregel_read"](name)
+
+
+def _all(fold: Callable[[Any, Any], Any]) -> Callable[[Any, Sequence[Any]], Any]:
+    def fold_all(old: Any, new: Sequence[Any]) -> Any:
+        return reduce(fold, new, old)
+
+    return fold_all
 
 
 def _nested() -> bool:
@@ -86,8 +116,30 @@ def must_be_agent(given: Agent) -> Agent:
     return given
 
 
-def by_name(agents: Iterable[Agent], reserved: Iterable[str]) -> Mapping[str, Agent]:
-    """Agents by the names their nodes will have.
+def must_be_node(name: str, reserved: Iterable[str]) -> str:
+    """A name, if a node can have it.
+
+    Raises:
+        Misbuilt: when the graph needs it itself, or LangGraph does not allow it.
+    """
+    if name in set(reserved) or name.startswith("__") or "|" in name or ":" in name:
+        raise Misbuilt(f"an agent can't be called {name!r} here; the graph needs that name itself")
+    return name
+
+
+def seated(given: Agent, policy: Policy) -> Agent:
+    """What was given as it works in a graph: with a gate, if it has tools that need one.
+
+    Raises:
+        Misbuilt: when it is no agent.
+    """
+    return gated(must_be_agent(given), policy)
+
+
+def by_name(
+    agents: Iterable[Agent], reserved: Iterable[str], policy: Policy | None = None
+) -> Mapping[str, Agent]:
+    """Agents by the names their nodes will have, each `seated` under the policy.
 
     Raises:
         Misbuilt: when there are none, or a name is taken twice, reserved, or none LangGraph allows.
@@ -97,11 +149,7 @@ def by_name(agents: Iterable[Agent], reserved: Iterable[str]) -> Mapping[str, Ag
         name = must_be_agent(agent).card.name
         if name in named:
             raise Misbuilt(f"two agents are called {name!r}; a name belongs to one")
-        if name in set(reserved) or name.startswith("__") or "|" in name or ":" in name:
-            raise Misbuilt(
-                f"an agent can't be called {name!r} here; the graph needs that name itself"
-            )
-        named[name] = agent
+        named[must_be_node(name, reserved)] = seated(agent, policy or Policy())
     if not named:
         raise Misbuilt("there is no agent to do the work; give at least one")
     return named

@@ -1,33 +1,63 @@
 """The boxes of a pipeline: a stage that works, and the gate behind it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 from langgraph.runtime import Runtime
 from langgraph.types import Overwrite
+from pydantic import BaseModel, JsonValue
 
 from kapelle.nodes.agent import Agent
 from kapelle.nodes.call import call
+from kapelle.nodes.estimating import guess
 from kapelle.nodes.here import Here, here
 from kapelle.nodes.judging import read_verdict, verdict_flaws
-from kapelle.nodes.pattern import Given
+from kapelle.nodes.pattern import must_be_agent, seated
 from kapelle.nodes.services import Services
 from kapelle.state.approval import Escalation
+from kapelle.state.breaker import give_up
 from kapelle.state.budget import Usage
-from kapelle.state.line import Line, Pass, after_answer, amended, at_gate, left_line, told
+from kapelle.state.errors import Renamed
+from kapelle.state.ladder import for_judge, graded, weighed
+from kapelle.state.line import (
+    Line,
+    Pass,
+    after_answer,
+    amended,
+    at_gate,
+    behind,
+    left_line,
+    schema_flaws,
+    stopped_at,
+    told,
+    too_many,
+    unjudged,
+    verdict_on,
+)
 from kapelle.state.policy import Policy
-from kapelle.state.task import Brief, Result
-from kapelle.state.team import give_up, weighed
+from kapelle.state.shortage import ask_for_more, cut_short
+from kapelle.state.task import Brief, Failure, Result, Task
 from kapelle.state.verdict import Verdict
 
+Check = type[BaseModel] | Callable[[Any], object] | Agent
+"""What a gate looks with: a schema, a plain function of the output, a judge."""
 
-class Opener(Protocol):
-    """The node that opens the line."""
 
-    async def __call__(self, state: Given, *, runtime: Runtime[Services]) -> dict[str, Any]:
-        """A fresh line, as an update."""
-        ...
+def must_be_check(given: Check, policy: Policy) -> Check:
+    """What was given, if a gate can look with it; a judge `seated` under the policy.
+
+    Raises:
+        Misbuilt: when it can't.
+    """
+    schema = isinstance(given, type) and issubclass(given, BaseModel)
+    if not schema and (isinstance(given, type) or not callable(given)):
+        must_be_agent(given)  # type: ignore[arg-type]
+    return seated(given, policy) if _is_judge(given) else given
+
+
+def _is_judge(check: Check) -> TypeGuard[Agent]:
+    return hasattr(check, "card")
 
 
 class Box(Protocol):
@@ -38,117 +68,221 @@ class Box(Protocol):
         ...
 
 
-async def open_line(state: Given, runtime: Runtime[Services]) -> dict[str, Any]:
-    """Forget what an earlier task left behind."""
-    place = here(runtime)
-    await place.begin(state["task"])
-    return {
-        "results": Overwrite({}),
-        "at": 0,
-        "feedback": (),
-        "rounds": 0,
-        "spent": Usage(),
-        "escalation": None,
-        "answer": None,
-        "result": None,
-    }
+def opening(stages: Mapping[str, str], policy: Policy) -> Box:
+    """The node that opens the line; it forgets what an earlier task left behind.
+
+    `stages` are names with the node of each, here and below.
+    """
+
+    async def open_line(state: Line, runtime: Runtime[Services]) -> dict[str, Any]:
+        await here(runtime).begin(state["task"])
+        refused = too_many(state["task"], policy)
+        return {
+            "item": state.get("item", ""),
+            "stages": list(stages),
+            "results": Overwrite({}),
+            "at": 0,
+            "check": 0,
+            "feedback": (),
+            "rounds": 0,
+            "spent": Usage(),
+            "escalation": None,
+            "answer": None,
+            "move": "collect" if refused else next(iter(stages.values())),
+            "lines": Overwrite({}),
+            "result": refused,
+        }
+
+    return open_line
 
 
-def stage(agent: Agent, policy: Policy) -> Box:
-    """The node of one stage; it is given what the earlier ones made."""
+def stage(agent: Agent, stages: Mapping[str, str], policy: Policy) -> Box:
+    """The node of one agent; it is given what the earlier stages made."""
     graph = getattr(agent, "graph", None)  # LangGraph finds a nested graph in the node's closure
 
     async def work(state: Line, runtime: Runtime[Services]) -> dict[str, Any]:
         _ = graph
-        place, name = here(runtime), agent.card.name
-        earlier = {k: r for k, r in state["results"].items() if k != name}
+        place, name = here(runtime), _at_work(state, stages)
+        earlier = behind(state["stages"], state["at"], state["results"], policy.look_back)
+        task, last = _part(state, name), state["results"].get(name)
         brief = Brief(
-            results=earlier,
-            context=await place.services.memory.context(place.thread),
+            results={name: state["results"][name] for name in earlier},
+            context=await place.context(task, policy),
             feedback=state["feedback"],
         )
-        task = state["task"].model_copy(update={"id": name})
-        last = state["results"].get(name)
         result = weighed(await call(agent, task, brief, here=place, policy=policy), policy)
+        change: dict[str, Any] = {"task": name}
         if last is not None:
-            change = {"revision": last.revision + 1, "usage": last.usage + result.usage}
-            result = result.model_copy(update=change)
-        return {"results": {name: result}}
+            change |= {"revision": last.revision + 1, "usage": last.usage + result.usage}
+        return {"results": {name: result.model_copy(update=change)}}
 
     return work
 
 
-def stage_gate(stages: Sequence[Agent], judges: Mapping[str, Agent], policy: Policy) -> Box:
-    """The node behind every stage: validates, judges, sends back, asks, or stops the line."""
-    names = [agent.card.name for agent in stages]
+def stage_gate(
+    stages: Mapping[str, str],
+    checks: Mapping[str, Sequence[Check]],
+    policy: Policy,
+    agents: Mapping[str, Agent],
+) -> Box:
+    """The node behind every stage: validates, judges, sends back, asks, or stops the line.
+
+    It asks one judge an execution, so that none that answered is asked again after an interrupt.
+    """
 
     async def gate(state: Line, runtime: Runtime[Services]) -> dict[str, Any]:
-        place, name, answer = here(runtime), names[state["at"]], state["answer"]
-        result, spent = state["results"][name], state["spent"]
-        verdict: Verdict | None = None
+        place, name, answer = here(runtime), _at_work(state, stages), state["answer"]
+        result, spent, check = state["results"][name], state["spent"], state["check"]
+        mine, verdict = checks.get(name, ()), None
         if answer is not None:
             result, way = amended(result, answer), after_answer(answer)
         else:
-            if name in judges and result.status in ("done", "partial"):
-                verdict, used = await _judged(judges[name], state, result, place, policy)
-                spent += used
+            result = for_judge(result) if any(map(_is_judge, mine)) else result
+            while check < len(mine) and result.status in ("done", "partial"):
+                made, verdict = await _checked(mine[check], state, result, place, policy)
+                check, spent = check + 1, spent + (made.usage if made else Usage())
+                if made and made.failure and made.failure.kind == "budget":
+                    result, verdict = unjudged(result, made), None
+                if verdict is None or verdict.decision != "accept":
+                    break
+                if made and check < len(mine):
+                    return {"check": check, "spent": spent, "move": "gate"}
+            result = graded(result, verdict)
             way = at_gate(result, verdict, state["rounds"], policy)
-        place.tell("choice", way, task=name, why=verdict.reason if verdict else result.status,
+        if way == "stop":
+            result = stopped_at(name, result, verdict, state["rounds"])
+        why = verdict.reason if verdict else result.failure.message if result.failure else ""
+        place.tell("choice", way, task=_part(state, name).id, why=why or result.status,
                    mark=f"{result.revision}/{state['rounds']}")  # fmt: skip
+        changed = result is not state["results"][name]
         after: Line = {**state, "results": {**state["results"], name: result}, "spent": spent}
-        update: dict[str, Any] = {"results": {name: result}, "spent": spent, "answer": None}
-        return update | _onward(after, way, names, result, verdict, place)
+        update: dict[str, Any] = {"results": {name: result}} if changed else {}
+        update |= {"spent": spent, "answer": None, "check": 0}
+        update |= _onward(after, way, stages, result, verdict, place)
+        if update["move"] == "end":
+            left = _costed(update["result"], after, stages, agents)
+            place.tell("run", left.status, task=state["task"].id)
+            update["result"] = left
+        return update
 
     return gate
+
+
+def _at_work(state: Line, stages: Mapping[str, str]) -> str:
+    """The name of the stage at work.
+
+    Raises:
+        Renamed: the stages are not those the line was opened with.
+    """
+    at, were = state["at"], state["stages"]
+    if list(stages) != were:
+        now = ", ".join(map(repr, stages))
+        raise Renamed(stage=were[at], now=now, was=", ".join(map(repr, were)))
+    return were[at]
+
+
+def _part(state: Line, name: str) -> Task:
+    """A stage's task: the whole's, by the stage's name, after the item's if there are several."""
+    item = state["item"]
+    return state["task"].model_copy(update={"id": f"{item}/{name}" if item else name})
 
 
 def _onward(
     state: Line,
     way: Pass,
-    names: Sequence[str],
+    stages: Mapping[str, str],
     result: Result,
     verdict: Verdict | None,
     place: Here,
 ) -> dict[str, Any]:
-    name = names[state["at"]]
+    names, at = state["stages"], state["at"]
     if way == "ask":
-        return {"move": "approve", "escalation": _ask(state, name, result, verdict)}
+        ask = _ask(_part(state, names[at]), result, verdict)
+        place.tell("escalation", "asked", task=ask.task, agent=ask.by, why=ask.reason,
+                   mark=f"{result.revision}/{state['rounds']}")  # fmt: skip
+        return {"move": "approve", "escalation": ask}
     if way == "again":
         feedback = told(state["feedback"], verdict, state["answer"])
-        return {"move": name, "feedback": feedback, "rounds": state["rounds"] + 1}
-    if way == "next" and state["at"] + 1 < len(names):
-        return {"move": names[state["at"] + 1], "at": state["at"] + 1, "feedback": (), "rounds": 0}
+        return {"move": stages[names[at]], "feedback": feedback, "rounds": state["rounds"] + 1}
+    if way == "next" and at + 1 < len(names):
+        return {"move": stages[names[at + 1]], "at": at + 1, "feedback": (), "rounds": 0}
     left = left_line(state["task"], names, state["results"], state["spent"])
-    place.tell("run", left.status, task=state["task"].id)
     return {"move": "end", "result": left}
 
 
+def _costed(
+    left: Result, state: Line, stages: Mapping[str, str], agents: Mapping[str, Agent]
+) -> Result:
+    """What leaves; if the budget ended it, with what the stages behind would have cost as well."""
+    if left.failure is None or left.failure.kind != "budget":
+        return left
+    unbegun = [
+        Result(
+            task=name,
+            status="failed",
+            failure=Failure(
+                kind="blocked",
+                message="the line was stopped",
+                wanted=guess(agents[stages[name]], _part(state, name)),
+            ),
+        )
+        for name in state["stages"][state["at"] + 1 :]
+    ]
+    return left.model_copy(update={"failure": cut_short([left, *unbegun])})
+
+
+async def _checked(
+    check: Check, state: Line, result: Result, place: Here, policy: Policy
+) -> tuple[Result | None, Verdict]:
+    """What one check of a gate says; with the call it took, if it took one."""
+    if isinstance(check, type):
+        return None, verdict_on(schema_flaws(result.output, check))
+    if _is_judge(check):
+        return await _judged(check, state, result, place, policy)
+    look: Any = check
+    return None, _looked(look, result.output)
+
+
 async def _judged(
-    critic: Agent, state: Line, result: Result, place: Here, policy: Policy
-) -> tuple[Verdict, Usage]:
-    brief = Brief(results=state["results"])
-    task = state["task"].model_copy(update={"id": result.task})
-    check = partial(verdict_flaws, known=())
-    made = await call(critic, task, brief, here=place, policy=policy, check=check)
-    verdict = read_verdict(made, result)
-    name, mark = critic.card.name, result.revision
-    place.tell(
-        "verdict", verdict.decision, task=result.task, agent=name, why=verdict.reason, mark=mark
+    judge: Agent, state: Line, result: Result, place: Here, policy: Policy
+) -> tuple[Result, Verdict]:
+    name, part = result.task, _part(state, result.task)
+    seen = behind(state["stages"], state["at"], state["results"], policy.look_back)
+    brief = Brief(
+        results={n: state["results"][n] for n in (*seen, name)},
+        context=await place.context(part, policy),
     )
-    return verdict, made.usage
+    flaws = partial(verdict_flaws, known=())
+    made = await call(judge, part, brief, here=place, policy=policy, check=flaws)
+    verdict = read_verdict(made, result)
+    mark = f"{result.revision}/{state['check']}"
+    place.tell("verdict", verdict.decision, task=part.id, agent=judge.card.name,
+               why=verdict.reason, mark=mark)  # fmt: skip
+    return made, verdict
 
 
-def _ask(state: Line, name: str, result: Result, verdict: Verdict | None) -> Escalation:
+def _looked(look: Callable[[JsonValue], object], output: JsonValue) -> Verdict:
+    """What a plain function says of an output; a person decides where it breaks."""
+    try:
+        return verdict_on(look(output))
+    except Exception as error:  # noqa: BLE001  a stranger's function may raise anything
+        name = getattr(look, "__name__", repr(look))
+        return Verdict(decision="ask", reason=f"{name} raised {type(error).__name__}: {error}")
+
+
+def _ask(part: Task, result: Result, verdict: Verdict | None) -> Escalation:
     if result.escalation is not None:
         return result.escalation
+    if result.failure is not None and result.failure.kind == "budget":
+        return ask_for_more(part.id, part.goal, result.failure, [part.id])
     if result.status == "failed":
-        return give_up(state["task"].model_copy(update={"id": name}), result)
+        return give_up(part, result)
     if verdict is not None and verdict.escalation is not None:
-        return verdict.escalation.model_copy(update={"task": name})
+        return verdict.escalation.model_copy(update={"task": part.id})
     return Escalation(
-        question=f"Stage {name!r} was not accepted. Let its work through?",
+        question=f"Stage {part.id!r} was not accepted. Let its work through?",
         reason=verdict.reason if verdict else "",
         evidence=result.output,
-        task=name,
+        task=part.id,
         by=result.agent or "",
     )

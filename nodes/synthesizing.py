@@ -1,4 +1,4 @@
-"""Merge what the workers gave back; find and resolve what contradicts."""
+"""Merge what the workers gave back, once nothing in it contradicts unseen."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -7,12 +7,14 @@ from langgraph.runtime import Runtime
 
 from kapelle.nodes.agent import Agent
 from kapelle.nodes.call import call
-from kapelle.nodes.here import Here, here
+from kapelle.nodes.here import here
 from kapelle.nodes.services import Services
-from kapelle.state.context import Contradiction, contradictions
+from kapelle.state.context import Contradiction
+from kapelle.state.delivery import overflow, post
 from kapelle.state.policy import Policy
-from kapelle.state.task import Brief, Failure, FailureKind, Plan, Result
-from kapelle.state.team import Team, leaves, missing, never_begun
+from kapelle.state.shortage import cut_short
+from kapelle.state.task import Brief, Failure, FailureKind, Plan, Result, contradicted
+from kapelle.state.team import Team, finished, leaves, missing, never_begun, unfunded, used
 
 
 class Synthesizer(Protocol):
@@ -29,13 +31,18 @@ def synthesize(merger: Agent | None, policy: Policy, *, judged: bool) -> Synthes
     async def synthesize(state: Team, runtime: Runtime[Services]) -> dict[str, Any]:
         place, plan, task = here(runtime), state["plan"], state["task"]
         assert plan is not None
-        good = {i: r for i, r in state["results"].items() if r.status in ("done", "partial")}
-        lost = missing(plan, state["results"], state["revisions"])
+        good = finished(state["results"])
+        found = state["contradictions"]
+        held = post(state["results"], policy.channels, state["passed"]).held
+        lost = (*missing(plan, state["results"], state["revisions"]), *_omitted(found), *held)
         if not good:
             return {"result": _nothing(state, plan)}
-        found = contradictions(claim for _, r in sorted(good.items()) for claim in r.claims)
-        brief = await _brief(place, good, found, state["feedback"])
-        brief = brief.model_copy(update={"goals": {t.id: t.goal for t in plan.tasks}})
+        brief = Brief(
+            results=good,
+            context=await place.context(task, policy),
+            feedback=state["feedback"],
+            goals={t.id: t.goal for t in plan.tasks},
+        )
         if merger is None:
             made = Result.model_validate(
                 {"task": task.id, "status": "done", "output": leaves(plan, good)}
@@ -43,41 +50,37 @@ def synthesize(merger: Agent | None, policy: Policy, *, judged: bool) -> Synthes
         else:
             made = await call(merger, task, brief, here=place, policy=policy)
         spent = state["spent"] + made.usage
+        undone = [r for i, r in state["results"].items() if i not in good] if lost else []
+        short = cut_short([made, *undone])
         draft = made.model_copy(
             update={
+                "failure": short or made.failure or overflow(held),
                 "status": "partial" if lost and made.status == "done" else made.status,
                 "missing": lost,
-                "contradictions": found,
-                "usage": sum((r.usage for r in state["results"].values()), spent),
+                "contradictions": (*found, *contradicted(state["results"].values())),
+                "usage": used(state) + made.usage,
             }
         )
         if made.status == "failed":
-            return {"spent": spent, "result": _kept(draft, plan, good)}
+            left = _kept(draft, plan, good)
+            if made.failure is not None and made.failure.kind == "budget":
+                return {"spent": spent} | unfunded(task, left, policy, capped=state["capped"])
+            return {"spent": spent, "result": left}
         if made.status == "waiting" and made.escalation is not None:
             about = made.escalation.model_copy(update={"about": "result"})
             kept = draft.model_copy(update={"status": "partial" if lost else "done"})
             return {"spent": spent, "draft": kept, "escalation": about}
         return {
             "spent": spent,
-            "feedback": (),
             **({"draft": draft} if judged else {"result": draft}),
         }
 
     return synthesize
 
 
-async def _brief(
-    place: Here, good: dict[str, Result], found: Sequence[Contradiction], feedback: tuple[str, ...]
-) -> Brief:
-    context = await place.services.memory.context(place.thread)
-    for conflict in found:
-        decision = conflict.decision
-        place.tell(
-            "choice", "decided", why=f"{decision.key}: by {decision.rule}", mark=decision.key
-        )
-    decided = (*context.decisions, *(conflict.decision for conflict in found))
-    context = context.model_copy(update={"decisions": decided})
-    return Brief(results=good, context=context, feedback=feedback)
+def _omitted(found: Sequence[Contradiction]) -> tuple[str, ...]:
+    """The keys that were promised and not delivered, as `task/key`."""
+    return tuple(f"{t}/{c.key}" for c in found if c.kind == "omission" for t in c.promised)
 
 
 def _nothing(state: Team, plan: Plan) -> Result:
@@ -90,17 +93,18 @@ def _nothing(state: Team, plan: Plan) -> Result:
     kind: FailureKind = causes[0][1].kind if causes else "blocked"
     said = [f"{task}: {failure.message}" for task, failure in causes[:3]]
     why = "no subtask was done; " + "; ".join(said)
+    short = cut_short(state["results"].values())
     return Result(
         task=state["task"].id,
         status="refused" if {f.kind for _, f in causes} == {"refused"} else "failed",
-        failure=Failure(kind=kind, message=why),
+        failure=short or Failure(kind=kind, message=why),
         missing=tuple(sorted(t.id for t in plan.tasks)),
-        usage=sum((r.usage for r in state["results"].values()), state["spent"]),
+        usage=used(state),
     )
 
 
 def _kept(failed: Result, plan: Plan, good: dict[str, Result]) -> Result:
-    """What was finished leaves even when merging it failed."""
-    return Result.model_validate(
-        failed.model_dump() | {"status": "partial", "output": leaves(plan, good)}
-    )
+    """What was finished leaves even when merging it failed; whoever should have is missing."""
+    lost = (*failed.missing, failed.agent) if failed.agent else failed.missing
+    change = {"status": "partial", "output": leaves(plan, good), "missing": lost}
+    return Result.model_validate(failed.model_dump() | change)

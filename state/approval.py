@@ -12,6 +12,9 @@ Choice = Literal["approve", "edit", "reject", "respond"]
 CHOICES: tuple[Choice, ...] = ("approve", "edit", "reject", "respond")
 
 
+About = Literal["plan", "task", "claims", "result", "award", "budget", "doubt", "messages"]
+
+
 class Escalation(Noun):
     """Why a run turns to a person. It is what a gate shows: the same for the same state."""
 
@@ -21,14 +24,19 @@ class Escalation(Noun):
     """Why nobody else could decide it."""
     evidence: JsonValue = None
     """What the person needs to see: the proposal, which becomes the output if it is approved."""
-    about: Literal["plan", "task", "result"] = "task"
-    """Whether the plan, one subtask or the final result is at stake."""
+    about: About = "task"
+    """Whether the plan, one subtask, a result, who does the work, the budget, work that its author
+    is not sure of or messages beyond a limit are at stake."""
     task: str = ""
     """Id of the task; stamped by the orchestrator."""
     by: str = ""
     """The agent that turned to a person; stamped by the orchestrator."""
     offers: tuple[Choice, ...] = CHOICES
     """The answers that make sense."""
+    effect: str = ""
+    """Key of the effect in doubt, if it is about one."""
+    holder: str = ""
+    """The execution that began that effect."""
 
 
 class Approval(Noun):
@@ -42,6 +50,8 @@ class Approval(Noun):
     reason: str = ""
     ask: str = ""
     """Id of the ask it answers; stamped by the inbox."""
+    about: About | None = None
+    """What it was about; stamped by the gate."""
 
 
 class Ask(Noun):

@@ -1,11 +1,43 @@
-"""What agents assert, what a run holds as decided, and what is done where assertions collide."""
+"""What agents assert, what a run holds as decided, and the document that all its agents read."""
 
-import json
 from collections.abc import Iterable
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, JsonValue
+from pydantic import BeforeValidator, Field, JsonValue
 
 from kapelle.state.noun import Noun
+
+KeyType = Literal["text", "number", "date", "range", "order", "flag"]
+"""How values of a key are compared: as words, as quantities, as points or stretches of time, as
+intervals, as what comes before what, as true or false."""
+
+Op = Literal["is", "is not", "in", "not in", "at least", "at most", "claimed"]
+
+Kind = Literal[
+    "value", "type", "order", "constraint", "exclusion", "dependency", "stale", "omission"
+]
+"""What is wrong: values that can't both hold; one that is not of the key's type; a circle; a
+constraint that is broken; keys that exclude or need each other; a claim made before its key was
+decided otherwise; a key that was promised and not delivered."""
+
+Rule = Literal[
+    "constraint", "decided", "evidence", "vote", "judge", "person", "undisputed", "given"
+]
+"""Who or what settled it. The first six in this order; the last two need no settling."""
+
+
+class Key(Noun):
+    """What may be claimed under a name."""
+
+    name: str = Field(min_length=1)
+    type: KeyType = "text"
+    """How its values are compared."""
+    unit: str = ""
+    """For numbers and ranges: what a bare number is meant in, like `ms`, `GB`, `EUR`."""
+    many: bool = False
+    """Whether several values may hold at once."""
+    tolerance: float = Field(default=0.0, ge=0)
+    """How far apart two numbers may be and still agree, in `unit`."""
 
 
 class Claim(Noun):
@@ -22,6 +54,33 @@ class Claim(Noun):
     """The agent; stamped by the orchestrator, not by the agent."""
     task: str = ""
     """The task it was made in; stamped by the orchestrator."""
+    version: int = 0
+    """The version of the master context its agent had read; stamped by the orchestrator."""
+
+
+class Condition(Noun):
+    """What can be checked of a key's value."""
+
+    key: str = Field(min_length=1)
+    op: Op = "is"
+    """How it is compared; `claimed`: whether anybody claims it at all."""
+    value: JsonValue = None
+    """What it is compared with: a list for `in` and `not in`, nothing for `claimed`."""
+
+
+class Constraint(Noun):
+    """What must hold: in words for agents, and as conditions where it can be checked."""
+
+    text: str = Field(min_length=1)
+    """What agents are told."""
+    by: str = ""
+    """Who set it."""
+    hard: bool = True
+    """Whether it must hold; else it should."""
+    when: Condition | None = None
+    """It applies only where this holds: so keys exclude or need each other."""
+    must: Condition | None = None
+    """What is checked; None: it is in words only."""
 
 
 class Decision(Noun):
@@ -29,73 +88,174 @@ class Decision(Noun):
 
     key: str
     value: JsonValue
-    rule: str
-    """The rule that decided, like `confidence`."""
+    rule: Rule
+    """What decided."""
     by: tuple[str, ...] = ()
     """The agents that claimed it."""
+    who: str = ""
+    """The judge or the person who decided; empty where a rule did."""
+    version: int = 0
+    """The version of the master context that it came in with."""
+    step: str = ""
+    """The node execution that decided, so that it may decide again after a crash."""
+
+
+class Question(Noun):
+    """What is still open."""
+
+    key: str = ""
+    """What it is about; it goes when that is decided."""
+    text: str = Field(min_length=1)
+    """The question, as agents and people read it."""
+
+
+class Side(Noun):
+    """One of the things that can't all hold, and who says so."""
+
+    value: JsonValue = None
+    claims: tuple[Claim, ...] = ()
+    """Who claims it; the surest first."""
+    held: str = ""
+    """What holds it beside claims: `decided`, or the text of a constraint."""
+    misfit: bool = False
+    """Whether the value is not of the key's declared type."""
+    stands: bool = False
+    """Whether it holds, once that is settled."""
 
 
 class Contradiction(Noun):
-    """Claims of one key that can't all hold, and what was decided; both sides are kept."""
+    """Things that can't all hold, with both sides, and how it was settled."""
 
     key: str
-    claims: tuple[Claim, ...]
-    decision: Decision
+    kind: Kind = "value"
+    sides: tuple[Side, ...] = ()
+    """All of them; once it is settled, those that stand first."""
+    why: str = ""
+    """What is wrong, in a sentence."""
+    promised: tuple[str, ...] = ()
+    """For an omission: the tasks that promised the key."""
+    rule: Rule | None = None
+    """What settled it; None: nothing yet."""
+    decision: Decision | None = None
+    """What is held as true from now on, if that follows."""
+    flagged: tuple[str, ...] = ()
+    """Tasks whose finished work rests on what does not stand, and was not done again."""
+
+    @property
+    def claims(self) -> tuple[Claim, ...]:
+        """The claims of all sides."""
+        return tuple(claim for side in self.sides for claim in side.claims)
+
+    @property
+    def losing(self) -> tuple[Claim, ...]:
+        """The claims that do not stand; none while it is open."""
+        if self.rule is None:
+            return ()
+        return tuple(claim for side in self.sides if not side.stands for claim in side.claims)
+
+
+def _constraint(given: Any) -> Any:
+    return Constraint(text=given) if isinstance(given, str) else given
 
 
 class MasterContext(Noun):
     """The document all agents of a run can read."""
 
     goal: str = ""
-    constraints: tuple[str, ...] = ()
-    """What must hold."""
+    constraints: tuple[Annotated[Constraint, BeforeValidator(_constraint)], ...] = ()
+    """What must hold; a text alone is a hard constraint in words."""
     decisions: tuple[Decision, ...] = ()
+    """In order of key."""
+    questions: tuple[Question, ...] = ()
+    """What is open."""
+    keys: tuple[Key, ...] = ()
+    """The keys whose type, unit and cardinality are declared; others are typed by first use."""
+    version: int = 0
+    """Grows by one with each change."""
+    omitted: int = 0
+    """Decisions that are left out of this view of it."""
 
 
-def contradictions(claims: Iterable[Claim]) -> tuple[Contradiction, ...]:
-    """The keys on which claims differ, in order of key, each with a decision.
+def named(key: str) -> str:
+    """A key as it is known: case and blanks do not tell keys apart.
 
-    The rule, in this order: the value with the most confident claim; then the one more agents
-    claimed; then the smaller in JSON order, so that order of arrival never decides.
+    >>> named(" Frontend.Framework ")
+    'frontend.framework'
     """
-    by_key: dict[str, dict[str, Claim]] = {}
-    for claim in claims:
-        by_key.setdefault(claim.key, {})[claim.model_dump_json()] = claim
-    found = (_contradiction(key, list(seen.values())) for key, seen in sorted(by_key.items()))
-    return tuple(c for c in found if c is not None)
+    return "".join(key.split()).casefold()
 
 
-def _contradiction(key: str, claims: list[Claim]) -> Contradiction | None:
-    sides: dict[str, list[Claim]] = {}
-    for claim in sorted(claims, key=Noun.model_dump_json):
-        sides.setdefault(_canonical(claim), []).append(claim)
-    if len(sides) < 2:
-        return None
-    ranked = sorted(
-        sides.values(), key=lambda side: (-_confidence(side), -_voices(side), _canonical(side[0]))
+def with_decisions(
+    context: MasterContext,
+    decisions: Iterable[Decision],
+    *,
+    seen: int,
+    keys: Iterable[Key] = (),
+    most: int | None = None,
+) -> MasterContext:
+    """The context with these decisions, made by someone who had read version `seen`.
+
+    A key that was decided since stays as it is: whoever was faster won, and the other finds that
+    in what is returned. The same again changes nothing. With `most`, keys beyond so many are left
+    out, the last ones first; `left_out` says which.
+    """
+    known = {named(d.key): d for d in context.decisions}
+    typed = {named(k.name): k for k in context.keys}
+    version = context.version + 1
+    new = {
+        key: d.model_copy(update={"key": key, "version": version})
+        for d in decisions
+        if _may(known.get(key := named(d.key)), d, seen)
+    }
+    if most is not None:
+        room = max(0, most - len(known))
+        fresh = [key for key in new if key not in known]
+        new = {key: d for key, d in new.items() if key not in set(fresh[room:])}
+    more = {name: k for k in keys if (name := named(k.name)) not in typed}
+    if most is not None:
+        more = dict(list(more.items())[: max(0, most - len(typed))])
+    if not new and not more:
+        return context
+    return context.model_copy(
+        update={
+            "version": version,
+            "decisions": tuple(d for _, d in sorted({**known, **new}.items())),
+            "keys": tuple(k for _, k in sorted({**typed, **more}.items())),
+            "questions": tuple(q for q in context.questions if q.key not in new),
+        }
     )
-    first, second = ranked[0], ranked[1]
-    rule = (
-        "confidence"
-        if _confidence(first) > _confidence(second)
-        else "agreement"
-        if _voices(first) > _voices(second)
-        else "order"
+
+
+def _may(old: Decision | None, new: Decision, seen: int) -> bool:
+    if old is None:
+        return True
+    same = (old.value, old.rule, old.by, old.who) == (new.value, new.rule, new.by, new.who)
+    return not same and (old.version <= seen or old.step == new.step != "")
+
+
+def left_out(context: MasterContext, decisions: Iterable[Decision]) -> tuple[str, ...]:
+    """The keys that were decided and for which the context had no room."""
+    held = {d.key for d in context.decisions}
+    return tuple(key for d in decisions if (key := named(d.key)) not in held)
+
+
+def with_questions(
+    context: MasterContext, questions: Iterable[Question], most: int | None = None
+) -> MasterContext:
+    """The context with these open questions, one a key; at most `most`, if it is said."""
+    asked = {q.key: q for q in (*context.questions, *questions)}
+    new = dict(list(asked.items())[:most])
+    if tuple(new.values()) == context.questions:
+        return context
+    update = {"questions": tuple(new.values()), "version": context.version + 1}
+    return context.model_copy(update=update)
+
+
+def without(context: MasterContext, step: str) -> MasterContext:
+    """The context without what the node execution `step` decided, if it ran before."""
+    rest = tuple(d for d in context.decisions if d.step != step or not step)
+    return (
+        context
+        if len(rest) == len(context.decisions)
+        else context.model_copy(update={"decisions": rest})
     )
-    by = tuple(dict.fromkeys(claim.by for claim in first))
-    decision = Decision(key=key, value=first[0].value, rule=rule, by=by)
-    return Contradiction(
-        key=key, claims=tuple(c for side in ranked for c in side), decision=decision
-    )
-
-
-def _confidence(side: list[Claim]) -> float:
-    return max(claim.confidence for claim in side)
-
-
-def _voices(side: list[Claim]) -> int:
-    return len({claim.by for claim in side})
-
-
-def _canonical(claim: Claim) -> str:
-    return json.dumps(claim.value, sort_keys=True)

@@ -14,9 +14,13 @@
     │   ├── Unfinished        new input for a thread whose run stopped in the middle
     │   ├── StillWaiting      new input for a thread with open asks
     │   ├── ThreadBusy        another process advances the thread
+    │   ├── Renamed           a run stopped in a stage its pipeline no longer has
     │   ├── NoModel           which variables to set
     │   ├── PayloadTooLarge
-    │   └── BadId             an identifier no table may hold
+    │   ├── Unstorable        a value that would not come back as it is
+    │   ├── BadId             an identifier no table may hold
+    │   ├── VotingHurts       voters that are wrong as often as right
+    │   └── TooManyOptions    for an exact order
     └── Failed                the world did
         ├── DatabaseMissing
         ├── DatabaseNewer
@@ -103,6 +107,17 @@ class ThreadBusy(Refused):
     """Thread {thread!r} is being advanced by {holder}; try again when it is done."""
 
 
+class Renamed(Refused):
+    """The run stopped at stage {stage!r}, where the pipeline now has {now}.
+
+    Give the stages their old names and order again ({was}) and resume, or start the task anew.
+    """
+
+    def __init__(self, message: str | None = None, **fields: Any) -> None:
+        doc = " ".join((type(self).__doc__ or "").split())
+        super().__init__(message or doc.format_map(fields), **fields)
+
+
 class NoModel(Refused):
     """No chat model is named: pass --model openai:NAME and set OPENAI_API_KEY."""
 
@@ -111,8 +126,20 @@ class PayloadTooLarge(Refused):
     """{what} has {size} bytes; the limit is {limit}."""
 
 
+class Unstorable(Refused):
+    """A value of type {what} cannot be stored: {why}."""
+
+
 class BadId(Refused):
     """{what} {value!r} cannot be an identifier: {why}."""
+
+
+class VotingHurts(Refused):
+    """Votes that are right with p = {p:g} are worse together than alone: p must be above .5."""
+
+
+class TooManyOptions(Refused):
+    """Kemeny's order is exact up to {most} options, and there are {options}: use Copeland."""
 
 
 class Failed(KapelleError):

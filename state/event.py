@@ -8,7 +8,17 @@ from kapelle.state.budget import Usage
 from kapelle.state.noun import Noun
 
 EventKind = Literal[
-    "run", "choice", "message", "attempt", "spend", "verdict", "escalation", "approval"
+    "run",
+    "choice",
+    "message",
+    "attempt",
+    "spend",
+    "vote",
+    "tally",
+    "verdict",
+    "escalation",
+    "approval",
+    "effect",
 ]
 
 

@@ -1,12 +1,28 @@
 """What a pipeline remembers, and the laws by which it goes on."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypedDict
 
+from pydantic import BaseModel, JsonValue, ValidationError
+
 from kapelle.state.approval import Approval, Escalation
+from kapelle.state.breaker import asks_person
 from kapelle.state.budget import Usage
+from kapelle.state.errors import Misbuilt
 from kapelle.state.policy import Policy
-from kapelle.state.task import Failure, Result, Task, merge_results, missed, settled
+from kapelle.state.shortage import cut_short, goes_on
+from kapelle.state.task import (
+    Failure,
+    Result,
+    Status,
+    Task,
+    contradicted,
+    merge_results,
+    missed,
+    settled,
+)
 from kapelle.state.team import advice
 from kapelle.state.verdict import Verdict
 
@@ -18,41 +34,151 @@ class Line(TypedDict, total=False):
     """The shared state of a pipeline."""
 
     task: Task
+    item: str
+    """Which of several items is on this line, by its place among them; empty if there is one."""
+    stages: list[str]
+    """The stages' names as they were when the line was opened."""
     results: Annotated[dict[str, Result], merge_results]
     """The last result of each stage, by its name."""
     at: int
     """The stage at work, from 0."""
+    check: int
+    """The check of its gate that is next, from 0."""
     feedback: tuple[str, ...]
     """What was wrong with this stage's work, oldest first."""
     rounds: int
     """How many times the gate sent this stage's work back."""
     spent: Usage
+    """By the gates; stages keep their own."""
     escalation: Escalation | None
     answer: Approval | None
     move: str
-    """The stage that is next; `approve` or `end`."""
+    """The node that is next; `end`."""
+    lines: Annotated[dict[str, Result], merge_results]
+    """What left the line of each item, by its place among them."""
     result: Result | None
 
 
+def stage_names(agents: Sequence[str]) -> list[str]:
+    """What the stages are called: as their agent; where one has several, with a number from 1.
+
+    >>> stage_names(["plan", "move", "move"])
+    ['plan', 'move 1', 'move 2']
+    """
+    often, seen = Counter(agents), Counter[str]()
+    names = []
+    for agent in agents:
+        seen[agent] += 1
+        names.append(agent if often[agent] == 1 else f"{agent} {seen[agent]}")
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise Misbuilt(f"two stages would be called {twice[0]!r}; give one agent another name")
+    return names
+
+
+def items_of(task: Task) -> list[JsonValue] | None:
+    """The stream that a task brings: `inputs["items"]`, if it is a list."""
+    items = task.inputs.get("items")
+    return items if isinstance(items, list) else None
+
+
+def piece(task: Task, place: int) -> Task:
+    """The task of one item: the whole's, with `inputs["item"]` in place of all items."""
+    items = items_of(task) or []
+    others = {key: value for key, value in task.inputs.items() if key != "items"}
+    return task.model_copy(update={"inputs": {**others, "item": items[place]}})
+
+
+def too_many(task: Task, policy: Policy) -> Result | None:
+    """What leaves instead, if the stream is longer than the policy allows."""
+    items = items_of(task) or []
+    if len(items) <= policy.max_tasks:
+        return None
+    why = f"there are {len(items)} items; the limit is {policy.max_tasks} (policy.max_tasks)"
+    return Result(task=task.id, status="refused", failure=Failure(kind="refused", message=why))
+
+
+def behind(stages: Sequence[str], at: int, results: Mapping[str, Result], most: int) -> list[str]:
+    """The earlier stages whose results a stage is given: the last `most` of those there are."""
+    return [name for name in stages[max(0, at - most) : at] if name in results]
+
+
+# -- the gate
+
+
+def verdict_on(said: object) -> Verdict:
+    """What a plain function says of an output, as a verdict.
+
+    `said` is a `Verdict`; or True, None or nothing listed for yes; or False, a sentence or several
+    for what is wrong with it.
+    """
+    if isinstance(said, Verdict):
+        return said
+    if isinstance(said, str):
+        flaws = [said] if said else []
+    elif isinstance(said, (list, tuple)):
+        flaws = [str(flaw) for flaw in said]
+    else:
+        flaws = ["it was not accepted"] if said is False else []
+    return Verdict(decision="revise" if flaws else "accept", reason="; ".join(flaws))
+
+
+def schema_flaws(output: JsonValue, schema: type[BaseModel]) -> list[str]:
+    """What keeps an output from being what a schema says, a sentence each, five at most."""
+    try:
+        schema.model_validate(output)
+    except ValidationError as error:
+        wrong = error.errors()[:5]
+        return [f"{'.'.join(map(str, e['loc'])) or 'the whole'}: {e['msg']}" for e in wrong]
+    return []
+
+
 def at_gate(result: Result, verdict: Verdict | None, rounds: int, policy: Policy) -> Pass:
-    """What the gate does with a stage's result; a stage that failed is never let through."""
+    """What the gate does with a stage's result; a stage that failed is never let through.
+
+    Work sent back too often stops the line, unless the policy turns to a person on failure.
+    """
+    gives_up: Pass = "ask" if asks_person(policy, [result.agent or ""]) else "stop"
     if result.status == "waiting":
         return "ask"
     if result.status not in ("done", "partial"):
-        return "ask" if policy.on_failure == "ask" and result.status == "failed" else "stop"
+        empty = result.failure is not None and result.failure.kind == "budget"
+        if empty and result.output is None and policy.on_budget == "ask":
+            return "ask"
+        return gives_up if result.status == "failed" and not empty else "stop"
     if verdict is None or verdict.decision == "accept":
         return "next"
-    return "again" if verdict.decision == "revise" and rounds < policy.rounds else "ask"
+    if verdict.decision == "revise":
+        return "again" if rounds < policy.rounds else gives_up
+    return verdict.decision
+
+
+def stopped_at(name: str, result: Result, verdict: Verdict | None, rounds: int) -> Result:
+    """The result of a stage at which its gate stops the line, with why."""
+    if verdict is None or not _good(result):
+        return result
+    often = f" after {rounds + 1} tries" if verdict.decision == "revise" else ""
+    why = f"the gate behind {name!r} stopped the line{often}: {verdict.reason or 'no reason given'}"
+    failure = Failure(kind="refused", message=why, agent=result.agent)
+    return settled(result, status="refused", failure=failure)
+
+
+def unjudged(result: Result, judge: Result) -> Result:
+    """The result of a stage whose judge the budget left no room for."""
+    return settled(result, status="failed", failure=judge.failure)
 
 
 def after_answer(answer: Approval) -> Pass:
     """What the gate does when a person has answered."""
+    if answer.about == "budget":
+        return "again" if goes_on(answer) else "stop"
     choices: dict[str, Pass] = {"reject": "stop", "respond": "again"}
     return choices.get(answer.decision, "next")
 
 
 def amended(result: Result, answer: Approval) -> Result:
-    """A stage's result after a person's answer."""
+    """A stage's result after a person's answer; one about the budget changes nothing of it."""
+    if answer.about == "budget":
+        return result
     if answer.decision == "reject":
         why = f"{answer.by} rejected it: {answer.reason or 'no reason given'}"
         failure = Failure(kind="refused", message=why, agent=result.agent)
@@ -69,31 +195,120 @@ def told(
     feedback: tuple[str, ...], verdict: Verdict | None, answer: Approval | None
 ) -> tuple[str, ...]:
     """The feedback a stage gets when its work is sent back."""
+    if answer is not None and answer.about == "budget":
+        return feedback
     said = advice(answer) if answer else verdict.reason if verdict else ""
     return (*feedback, said or "it was not accepted")
 
 
+# -- what leaves
+
+
 def left_line(
-    task: Task, stages: Sequence[str], results: dict[str, Result], spent: Usage
+    task: Task, stages: Sequence[str], results: Mapping[str, Result], spent: Usage
 ) -> Result:
     """What leaves the line: the last stage's work; what was finished, if the line was stopped."""
-    reached = [results[name] for name in stages if name in results]
-    good = {result.task: result for result in reached if _good(result)}
-    last = reached[-1]
+    reached = {name: results[name] for name in stages if name in results}
+    good = {name: result for name, result in reached.items() if _good(result)}
+    end, last = list(reached.items())[-1]
     lost = [name for name in stages if name not in good]
-    halves = [part for result in good.values() for part in missed(result)]
+    halves = [half for result in good.values() for half in missed(result)]
     ending: dict[str, Any] = {
         "task": task.id,
-        "usage": sum((r.usage for r in reached), spent),
+        "usage": sum((r.usage for r in reached.values()), spent),
         "missing": tuple(lost + halves),
+        "contradictions": contradicted(reached.values()),
+        "revision": 1,
     }
-    if lost and good and last.status == "failed":
-        output = {name: result.output for name, result in good.items()}
-        ending |= {"status": "partial", "output": output}
-    elif halves and last.status == "done":
+    if lost:
+        output = {name: result.output for name, result in good.items()} or None
+        status: Status = "partial" if good else last.status
+        ending |= {"status": status, "output": output, "parts": {end: last}, "escalation": None}
+    elif halves:
         ending |= {"status": "partial"}
     return last.model_copy(update=ending)
 
 
+def collected(task: Task, stages: Sequence[str], lines: Mapping[str, Result]) -> Result:
+    """What leaves when every item has left its line: the outputs in the order of the items.
+
+    An item that did not come through is None there; `parts` has what its line left.
+    """
+    left = [lines[str(place)] for place in range(len(lines))]
+    through = [not set(stages) & set(result.missing) for result in left]
+    stopped = {str(i): result for i, result in enumerate(left) if not through[i]}
+    missing = [f"{i}/{name}" for i, result in enumerate(left) for name in result.missing]
+    status: Status = "partial" if missing else "done"
+    if stopped and not any(through) and all(r.output is None for r in left):
+        status = "refused" if all(r.status == "refused" for r in left) else "failed"
+    first = next((result.failure for result in stopped.values()), None)
+    return Result(
+        task=task.id,
+        status=status,
+        output=[r.output if through[i] else None for i, r in enumerate(left)],
+        usage=sum((result.usage for result in left), Usage()),
+        failure=cut_short(stopped.values()) or first,
+        missing=tuple(missing),
+        parts=stopped,
+        contradictions=contradicted(left),
+    )
+
+
 def _good(result: Result) -> bool:
     return result.status in ("done", "partial")
+
+
+# -- what gates are worth
+
+
+@dataclass(frozen=True, kw_only=True)
+class Odds:
+    """How a line ends, and what it costs on average."""
+
+    right: float
+    """All stages right: from 0 to 1, like the next two."""
+    wrong: float
+    """Through, with an error in it that no gate saw."""
+    stopped: float
+    """A gate sent a stage's work back once too often."""
+    cost: float
+    """Calls of stages, and of gates at their price."""
+
+
+def line_odds(
+    p: float,
+    *,
+    recall: float,
+    false_alarm: float = 0.0,
+    retries: int,
+    stages: int,
+    gate_cost: float = 0.0,
+) -> Odds:
+    """How a line of independent stages ends.
+
+    With g = p(1-f) passed rightly and b = (1-p)(1-r) passed wrongly, a try is sent back with
+    probability rho = 1-g-b, and a stage is tried A = (1-rho^(m+1))/(1-rho) times on average.
+    Right is (gA)^n, through is ((g+b)A)^n.
+
+    Args:
+        p: That a stage's work is right.
+        recall: That a gate sees an error, r.
+        false_alarm: That it sees one where there is none, f.
+        retries: How many times it sends work back at most, m.
+        stages: How many stages there are, n.
+        gate_cost: Of one look of a gate, in calls of a stage.
+
+    >>> odds = line_odds(0.9, recall=0.8, retries=2, stages=5, gate_cost=0.2)
+    >>> round(odds.right, 4), round(odds.wrong, 4), round(odds.stopped, 4), round(odds.cost, 3)
+    (0.8936, 0.1038, 0.0026, 6.512)
+    """
+    good, bad = p * (1 - false_alarm), (1 - p) * (1 - recall)
+    tries = sum((1 - good - bad) ** n for n in range(retries + 1))
+    passed = (good + bad) * tries
+    reached = sum(passed**n for n in range(stages))
+    return Odds(
+        right=(good * tries) ** stages,
+        wrong=passed**stages - (good * tries) ** stages,
+        stopped=1 - passed**stages,
+        cost=reached * tries * (1 + gate_cost),
+    )

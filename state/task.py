@@ -5,20 +5,37 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, Field, JsonValue, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from kapelle.state.approval import Escalation
-from kapelle.state.budget import Usage
+from kapelle.state.budget import Budget, Usage
 from kapelle.state.context import Claim, Contradiction, MasterContext
+from kapelle.state.message import Message
 from kapelle.state.noun import Noun
 
 Status = Literal["done", "partial", "waiting", "failed", "refused"]
 """How a piece of work stands: finished, finished in part, stopped for a person, not done
 (an agent or the world failed), not done (a rule or a person said no)."""
 
+Tier = Literal["economy", "standard", "premium"]
+"""A class of models, the cheapest first."""
+
+TIERS: tuple[Tier, ...] = ("economy", "standard", "premium")
+
 M = TypeVar("M", bound=BaseModel)
 
 FailureKind = Literal[
-    "raised", "timeout", "invalid", "too_large", "budget", "refused", "blocked", "crashed"
+    "raised",
+    "timeout",
+    "invalid",
+    "too_large",
+    "budget",
+    "refused",
+    "blocked",
+    "nobody",
+    "crashed",
+    "unavailable",
+    "messages",
 ]
 
 
@@ -37,8 +54,20 @@ class Task(Noun):
     """Skills the agent must have, like `research.web`; all of them."""
     agent: str | None = None
     """The agent that must do it; else one is chosen by skill."""
+    tier: Tier | None = None
+    """The class of model it needs at least; None: whatever its agent has."""
     priority: int = 0
-    """The higher, the earlier, where there is a choice."""
+    """The higher, the earlier, where there is a choice; what it needs is as urgent as it is."""
+    budget: Budget | None = None
+    """The most it may use, out of what the run may."""
+    promises: tuple[str, ...] = ()
+    """Keys that its agent is to claim, like `api.version`; one that nobody claims is found."""
+    context: SkipJsonSchema[MasterContext | None] = None
+    """What the run's master context begins with: constraints, keys, decisions. Only in the task a
+    run is started with; what a planner says of it counts for nothing."""
+    project: SkipJsonSchema[str | None] = None
+    """Runs of one project share one master context, which outlives them. As with `context`, only
+    in the task a run is started with."""
 
 
 class Plan(Noun):
@@ -69,6 +98,12 @@ class Brief(Noun):
     """For a synthesizer or judge: what each subtask was to do, by task id."""
     agents: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """For a planner: who can work, name to skills."""
+    messages: tuple[Message, ...] = ()
+    """What other agents wrote to this one: data, whatever it says."""
+    peers: tuple[str, ...] = ()
+    """Who this agent may write to, by `Reply.messages`."""
+    disputes: tuple[Contradiction, ...] = ()
+    """For a judge: what no rule could settle; it answers by `Verdict.rulings`."""
     key: str = ""
     """Names this piece of work: the same in each try, after a crash and on resume, so that what
     must happen once can be keyed by it."""
@@ -84,6 +119,12 @@ class Failure(Noun):
     """What happened and where, in one sentence."""
     agent: str | None = None
     """The agent that failed, if one did."""
+    wanted: Usage | None = None
+    """For `budget`: the most it would have cost."""
+    accounts: tuple[str, ...] = ()
+    """For `budget`: the accounts that have no room; the empty one is the run's."""
+    parts: int = 1
+    """For `budget`: how many parts it left no room for, or none of which could begin."""
 
 
 class Attempt(Noun):
@@ -97,6 +138,8 @@ class Attempt(Noun):
     seconds: float
     """How long it took."""
     usage: Usage = Usage()
+    model: str = ""
+    """The model that answered, if one did."""
     failure: Failure | None = None
     """None if the try succeeded."""
 
@@ -110,8 +153,12 @@ class Reply(Noun):
     """How sure the agent is, from 0 to 1."""
     usage: Usage = Usage()
     """What it used, as the provider reports it."""
+    model: str = ""
+    """The model that answered, if one did."""
     claims: tuple[Claim, ...] = ()
     """What it asserts, as key and value."""
+    messages: tuple[Message, ...] = ()
+    """What it writes to other agents, where `Policy.channels` lets it."""
     escalation: Escalation | None = None
     """Why a person is needed before this counts."""
 
@@ -137,9 +184,18 @@ class Result(Noun):
     escalation: Escalation | None = None
     """What a person is asked, for `waiting`."""
     missing: tuple[str, ...] = ()
-    """Tasks without a result, for `partial`; those of a nested run as `task/part`."""
+    """Tasks without a result, for `partial`; those of a nested run as `task/part`; messages that
+    were held back, by id."""
+    parts: dict[str, "Result"] = Field(default_factory=dict)
+    """What came of parts that do not count as done, by name: why, and what there was of it."""
     contradictions: tuple[Contradiction, ...] = ()
-    """Claims that could not both hold, with what was decided."""
+    """What could not all hold, with both sides and how it was settled."""
+    messages: tuple[Message, ...] = ()
+    """What its agent wrote to others."""
+    heard: tuple[str, ...] = ()
+    """Ids of the messages its agent was given to read."""
+    version: int = 0
+    """The version of the master context that its agent had read."""
     revision: int = 1
     """How many times the outcome of this task was recorded; the highest counts."""
 
@@ -157,7 +213,11 @@ class Revision(Noun):
     feedback: tuple[str, ...] = ()
     """What was wrong, oldest first."""
     avoid: tuple[str, ...] = ()
-    """Agents that failed on it and should not have it again."""
+    """Agents that should not have it again."""
+    failed: tuple[str, ...] = ()
+    """Those of them that failed on it."""
+    tried: tuple[Attempt, ...] = ()
+    """What they tried."""
 
 
 def flaws_of(tasks: Iterable[Task]) -> list[str]:
@@ -200,6 +260,30 @@ def dependents(plan: Plan, of: Iterable[str]) -> set[str]:
     return found - start
 
 
+def by_urgency(tasks: Iterable[Task], least: int | None = None) -> list[Task]:
+    """The most urgent first, each made as urgent as the most urgent task that needs it.
+
+    So no task waits behind what is less urgent than it is only because what it needs does (priority
+    inheritance: L. Sha, R. Rajkumar, J. P. Lehoczky, IEEE Trans. Computers 39, 1990). None is less
+    urgent than `least`, the priority of the whole. Equally urgent ones stay as they were given.
+
+    >>> a, b = Task(id="a", goal="x"), Task(id="b", goal="y", needs=("a",), priority=3)
+    >>> [(t.id, t.priority) for t in by_urgency([Task(id="c", goal="z"), b, a])]
+    [('b', 3), ('a', 3), ('c', 0)]
+    """
+    known = {t.id: t for t in tasks}
+    inside = {i: [need for need in t.needs if need in known] for i, t in known.items()}
+    urgency = {i: t.priority if least is None else max(t.priority, least) for i, t in known.items()}
+    for task in reversed(list(TopologicalSorter(inside).static_order())):
+        for need in inside[task]:
+            urgency[need] = max(urgency[need], urgency[task])
+    raised = (
+        t if t.priority == urgency[i] else t.model_copy(update={"priority": urgency[i]})
+        for i, t in known.items()
+    )
+    return sorted(raised, key=lambda t: -t.priority)
+
+
 def merge_results(
     old: Mapping[str, Result] | None, new: Mapping[str, Result] | None
 ) -> dict[str, Result]:
@@ -236,6 +320,12 @@ def _canonical(noun: Noun) -> str:
     return noun.model_dump_json()
 
 
+def contradicted(results: Iterable[Result]) -> tuple[Contradiction, ...]:
+    """What could not all hold, in any of these results: each once, in order of key."""
+    found = {c.model_dump_json(): c for result in results for c in result.contradictions}
+    return tuple(found[text] for text in sorted(found, key=lambda t: (found[t].key, t)))
+
+
 def missed(result: Result) -> tuple[str, ...]:
     """What is missing of a task that was done in part, as `task/part`."""
     if result.status != "partial":
@@ -245,7 +335,8 @@ def missed(result: Result) -> tuple[str, ...]:
 
 def total_usage(attempts: Iterable[Attempt]) -> Usage:
     """What these tries used together."""
-    return sum((attempt.usage for attempt in attempts), Usage())
+    used = [attempt.usage for attempt in attempts]
+    return used[0] if len(used) == 1 else sum(used, Usage())
 
 
 def settled(result: Result, **change: Any) -> Result:

@@ -1,11 +1,21 @@
 """What a manager-worker graph remembers, and the laws by which it goes on."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
 from typing import Annotated, Any, Literal, TypedDict, cast
 
+from pydantic import JsonValue
+
 from kapelle.state.approval import Approval, Escalation
-from kapelle.state.budget import Usage
+from kapelle.state.budget import Budget, Usage
+from kapelle.state.context import Contradiction
+from kapelle.state.delivery import ask_to_carry, post, sent
+from kapelle.state.message import Message
+from kapelle.state.noun import Noun
 from kapelle.state.policy import Policy
+from kapelle.state.review import to_review
+from kapelle.state.shortage import ask_for_more, cut_short, goes_on, once_funded
 from kapelle.state.skills import AgentCard, choose, fits
 from kapelle.state.task import (
     Failure,
@@ -22,11 +32,20 @@ from kapelle.state.task import (
 )
 from kapelle.state.verdict import Verdict
 
-Move = Literal["work", "replan", "synthesize", "ask", "end"]
+Move = Literal["work", "replan", "reconcile", "synthesize", "judge", "ask", "end"]
 """What a manager does next."""
 
 Standing = Literal["due", "done", "waiting", "lost"]
 """How a subtask stands: to be done (again), done, stopped for a person, given up."""
+
+
+class Round(Noun):
+    """A draft that a judge sent back."""
+
+    draft: str
+    """Names what it said: equal drafts, equal names."""
+    score: float | None = None
+    """What the judge gave it, from 0 to 1."""
 
 
 class Team(TypedDict, total=False):
@@ -34,10 +53,28 @@ class Team(TypedDict, total=False):
 
     task: Task
     plan: Plan | None
+    """What is worked by."""
+    proposed: Plan | None
+    """A plan that a person is asked about."""
+    left: Result | None
+    """While a person is asked for a larger budget: what leaves if they give none."""
+    capped: bool
+    """Whether a person was asked for a larger budget and gave none."""
+    anew: bool
+    """Another plan is wanted: a person said so, or the work stalled."""
     results: Annotated[dict[str, Result], merge_results]
     revisions: Annotated[dict[str, Revision], merge_revisions]
     assigned: dict[str, str]
     """Subtask to agent, for what is due."""
+    standby: dict[str, str]
+    """Subtask to the node that stands by, in a step that a person may hold: a gate in case that it
+    asks, an agent in case that a person wants it done again."""
+    passed: tuple[str, ...]
+    """Messages beyond a limit that a person let pass, by id."""
+    kept_back: tuple[str, ...]
+    """Those that a person did not."""
+    mail: dict[str, tuple[Message, ...]]
+    """What is written to each agent, for what is due."""
     feedback: tuple[str, ...]
     """For the planner or the synthesizer: what was wrong."""
     draft: Result | None
@@ -46,9 +83,17 @@ class Team(TypedDict, total=False):
     escalation: Escalation | None
     """What a person is asked about the plan or the draft."""
     answer: Approval | None
-    rounds: int
-    """How many times the judge sent work back."""
+    sent_back: tuple[Round, ...]
+    """The drafts the judge sent back under this plan, oldest first."""
     replans: int
+    found: tuple[Contradiction, ...]
+    """What a review found, while parts of it are open."""
+    contradictions: tuple[Contradiction, ...]
+    """The record of all reviews."""
+    reviewed: tuple[str, ...]
+    """The results that were reviewed last."""
+    reviews: int
+    """How many times reviews sent work back."""
     spent: Usage
     """By planner, synthesizer and judge; subtasks keep their own."""
     move: Move
@@ -86,17 +131,22 @@ def standings(
 
 
 def assign(
-    tasks: Iterable[Task], cards: Sequence[AgentCard], revisions: Mapping[str, Revision]
+    tasks: Iterable[Task],
+    cards: Sequence[AgentCard],
+    revisions: Mapping[str, Revision],
+    sick: Mapping[str, int] | None = None,
 ) -> dict[str, str]:
     """Who does what: by skill, then evenly, the more urgent first. The same for any order given.
 
-    A subtask nobody fits is left out.
+    Of those that are `sick` each gets so many tasks, none or one to see whether it is well again,
+    unless nobody else fits. A subtask nobody fits is left out.
     """
     load: dict[str, int] = {}
     chosen: dict[str, str] = {}
     for task in sorted(tasks, key=lambda t: (-t.priority, t.id)):
         order = revisions.get(task.id)
-        card = choose(cards, task, load, order.avoid if order else ())
+        spared = [name for name, most in (sick or {}).items() if load.get(name, 0) >= most]
+        card = choose(cards, task, load, (*(order.avoid if order else ()), *spared))
         if card is not None:
             chosen[task.id] = card.name
             load[card.name] = load.get(card.name, 0) + 1
@@ -121,51 +171,70 @@ def plan_flaws(
     ]
 
 
+def unaffordable(sure: Iterable[Usage], spent: Usage, budget: Budget) -> list[str]:
+    """Why a plan can't be paid for: what its parts are sure to use is more than is left.
+
+    `sure` has for each part what it uses at the least: calls, and the tokens it sends.
+
+    >>> unaffordable([Usage(calls=1)] * 5, Usage(calls=7), Budget(calls=10))
+    ['the plan takes at least 5 calls; the budget leaves 3 of 10']
+    """
+    least = sum(sure, Usage())
+    return [
+        f"the plan takes at least {wanted} {what};"
+        f" the budget leaves {max(0, limit - gone)} of {limit}"
+        for what, wanted, gone, limit in (
+            ("calls", least.calls, spent.calls, budget.calls),
+            ("tokens", least.tokens, spent.tokens, budget.tokens),
+        )
+        if limit is not None and wanted > limit - gone
+    ]
+
+
 def _misfit(task: Task, cards: Sequence[AgentCard]) -> str:
     have = ", ".join(f"{c.name} ({', '.join(c.skills) or 'no skills'})" for c in cards)
     wanted = f"agent {task.agent!r}" if task.agent else f"skills {', '.join(task.skills)}"
     return f"nobody fits task {task.id!r}, which wants {wanted}; there are: {have}"
 
 
+def again(result: Result, before: Revision | None, *said: str, avoid: str = "") -> Revision:
+    """The order to do a task once more; what was said about it before still holds."""
+    return Revision(
+        task=result.task,
+        number=result.revision + 1,
+        feedback=(*(before.feedback if before else ()), *said),
+        avoid=tuple(
+            dict.fromkeys((*(before.avoid if before else ()), *([avoid] if avoid else [])))
+        ),
+        failed=tuple(
+            dict.fromkeys((*(before.failed if before else ()), *([avoid] if avoid else [])))
+        ),
+        tried=(*(before.tried if before else ()), *(result.attempts if avoid else ())),
+    )
+
+
 def second_chance(
     task: Task, result: Result, order: Revision | None, cards: Sequence[AgentCard], policy: Policy
 ) -> Revision | None:
     """The order to give a failed subtask to another agent; None if there is none to be had."""
-    tried = (*(order.avoid if order else ()), result.agent or "")
-    others = [c for c in cards if fits(c, task) and c.name not in tried]
-    if not others or len(tried) >= policy.agents_per_task:
-        return None
     why = result.failure.message if result.failure else "it failed"
-    said = (*(order.feedback if order else ()), why)
-    return Revision(task=task.id, number=result.revision + 1, feedback=said, avoid=tried)
-
-
-def give_up(task: Task, result: Result) -> Escalation:
-    """The ask about a subtask that nobody could do."""
-    return Escalation(
-        question=f"Nobody could do {task.id!r}. What now?",
-        reason=result.failure.message if result.failure else "",
-        evidence={
-            "goal": task.goal,
-            "attempts": [a.model_dump(mode="json") for a in result.attempts],
-        },
-        about="task",
-        task=task.id,
-        by=result.agent or "",
-        offers=("edit", "reject", "respond"),
-    )
+    chance = again(result, order, why, avoid=result.agent or "")
+    others = [c for c in cards if fits(c, task) and c.name not in chance.avoid]
+    return chance if others and len(chance.failed) < policy.agents_per_task else None
 
 
 def redo(
-    tasks: Mapping[str, str], plan: Plan, results: Mapping[str, Result]
+    tasks: Mapping[str, str],
+    plan: Plan,
+    results: Mapping[str, Result],
+    revisions: Mapping[str, Revision],
 ) -> dict[str, Revision]:
     """The orders that follow when a judge sends `tasks` back: they, and all that built on them."""
-    unknown = set(tasks) - {t.id for t in plan.tasks}
-    named = {t: why for t, why in tasks.items() if t not in unknown}
-    again = {t: (why,) for t, why in named.items()} | dict.fromkeys(dependents(plan, named), ())
+    named = {t.id: (tasks[t.id],) for t in plan.tasks if t.id in tasks}
+    wanted = {**dict.fromkeys(dependents(plan, named), ()), **named}
     return {
-        t: Revision(task=t, number=results[t].revision + 1, feedback=feedback)
-        for t, feedback in sorted(again.items())
+        t: again(results[t], revisions.get(t), *said)
+        for t, said in sorted(wanted.items())
         if t in results
     }
 
@@ -176,35 +245,77 @@ def replanned(
     results: Mapping[str, Result],
     revisions: Mapping[str, Revision],
 ) -> dict[str, Revision]:
-    """The orders that follow from a new plan: what was lost or changed, and what builds on it."""
+    """The orders that follow from a new plan: what was lost or changed, and what builds on it.
+
+    `old` is the plan the results were made by, not one that was only proposed.
+    """
     before = {t.id: t for t in old.tasks} if old else {}
     stand = standings(new, results, revisions)
-    anew = {t.id for t in new.tasks if stand[t.id] == "lost" or before.get(t.id) != t}
+    changed = {t.id for t in new.tasks if before.get(t.id) != t}
+    anew = changed | {t for t, s in stand.items() if s == "lost"}
     return {
-        t: Revision(task=t, number=results[t].revision + 1)
+        t: again(results[t], None if t in changed else _heard(revisions.get(t)))
         for t in sorted(anew | dependents(new, anew))
         if t in results
     }
 
 
-def weighed(result: Result, policy: Policy) -> Result:
-    """A result below the confidence asked for stops for a person."""
-    if (
-        result.status != "done"
-        or result.confidence is None
-        or result.confidence >= policy.min_confidence
-    ):
-        return result
-    doubt = Escalation(
-        question=(
-            f"{result.agent} is only {result.confidence:.0%} sure of {result.task!r}. Accept it?"
-        ),
-        reason=f"The policy asks for {policy.min_confidence:.0%}.",
-        evidence=result.output,
-        task=result.task,
-        by=result.agent or "",
-    )
-    return result.model_copy(update={"status": "waiting", "escalation": doubt})
+def adopt(state: Team, plan: Plan) -> dict[str, Any]:
+    """The update by which a team goes over to a plan; what it keeps unchanged stays done."""
+    orders = replanned(state["plan"], plan, state["results"], state["revisions"])
+    return {"plan": plan, "proposed": None, "revisions": orders, "anew": False, "feedback": ()}
+
+
+def _heard(order: Revision | None) -> Revision | None:
+    """An order without the agents to avoid: under a new plan each may try again."""
+    return order and order.model_copy(update={"avoid": ()})
+
+
+def stalls(sent_back: Sequence[Round]) -> int:
+    """How many of the last rounds brought nothing new.
+
+    A round brought something if its draft was not there before and, where the judge gives scores,
+    got a better one than any before it.
+
+    >>> stalls([Round(draft="x", score=0.2), Round(draft="y", score=0.5)])
+    0
+    >>> stalls([Round(draft="x"), Round(draft="y"), Round(draft="x"), Round(draft="y")])
+    2
+    """
+    idle = 0
+    for n, this in enumerate(sent_back):
+        before = sent_back[:n]
+        best = max((b.score for b in before if b.score is not None), default=None)
+        known = any(b.draft == this.draft for b in before)
+        no_better = best is not None and this.score is not None and this.score <= best
+        idle = idle + 1 if known or no_better else 0
+    return idle
+
+
+def follow(state: Team, draft: Result, verdict: Verdict, policy: Policy) -> dict[str, Any] | None:
+    """What a team does when its judge sends the draft back: another try; another plan if it stalls.
+
+    None: neither is left, and a person must decide.
+    """
+    plan = state["plan"]
+    assert plan is not None
+    rounds = (*state["sent_back"], Round(draft=_digest(draft.output), score=verdict.score))
+    orders = redo(verdict.redo, plan, state["results"], state["revisions"])
+    update: dict[str, Any] = {"draft": None, "revisions": orders}
+    if len(rounds) <= policy.rounds and stalls(rounds) <= policy.stalls:
+        said = (verdict.reason,) if verdict.reason and not orders else ()
+        return update | {"sent_back": rounds, "feedback": (*state["feedback"], *said)}
+    if state["replans"] >= policy.replans or broke(state):
+        return None
+    last = verdict.reason or "no reason given"
+    why = f"the result was sent back {len(rounds)} times; the last time: {last}"
+    parts = (f"subtask {task!r}: {flaw}" for task, flaw in sorted(verdict.redo.items()))
+    wanted = {"anew": True, "replans": state["replans"] + 1, "sent_back": ()}
+    return update | wanted | {"feedback": (why, *parts)}
+
+
+def _digest(output: JsonValue) -> str:
+    return sha256(json.dumps(output, sort_keys=True).encode()).hexdigest()
 
 
 def answered(result: Result, answer: Approval) -> Result:
@@ -226,7 +337,8 @@ def answered(result: Result, answer: Approval) -> Result:
 
 def advice(answer: Approval) -> str:
     """What a person who responded wants the agent to know."""
-    return f"{answer.by} says: {answer.value if answer.value is not None else answer.reason}"
+    said = answer.reason if answer.value is None else answer.value
+    return f"{answer.by} says: {said or answer.decision}"
 
 
 def failures(
@@ -262,17 +374,92 @@ def next_move(state: Team, policy: Policy) -> Move:
     if state["escalation"] is not None:
         return "ask"
     plan = state["plan"]
-    if plan is None:
+    if state["found"]:
+        return "reconcile"
+    if plan is None or state["anew"]:
         return "replan"
+    if state["draft"] is not None:
+        return "judge"
+    return _going_on(state, plan, policy)
+
+
+def _going_on(state: Team, plan: Plan, policy: Policy) -> Move:
     stand = set(standings(plan, state["results"], state["revisions"]).values())
     if stand & {"due", "waiting"}:
         return "work"
-    if "lost" in stand and state["replans"] < policy.replans and not _broke(state):
+    if "lost" in stand and state["replans"] < policy.replans and not broke(state):
         return "replan"
-    return "synthesize"
+    return "synthesize" if to_review(plan, state["results"]) == state["reviewed"] else "reconcile"
 
 
-def _broke(state: Team) -> bool:
+def shortage(state: Team, policy: Policy) -> Escalation | None:
+    """What a person is asked when all is done but what the budget left no room for."""
+    plan, results = state["plan"], state["results"]
+    if policy.on_budget != "ask" or state["capped"] or state["draft"] or state["result"]:
+        return None
+    if plan is None or state["escalation"] is not None:
+        return None
+    stand = standings(plan, results, state["revisions"])
+    if set(stand.values()) & {"due", "waiting"}:
+        return None
+    short = cut_short(result for task, result in results.items() if stand.get(task) == "lost")
+    if short is None:
+        return None
+    task = state["task"]
+    return ask_for_more(task.id, task.goal, short, missing(plan, results, state["revisions"]))
+
+
+def unfunded(task: Task, left: Result, policy: Policy, *, capped: bool) -> dict[str, Any]:
+    """What follows where planner, synthesizer or judge had no room: `left`, or a person is asked.
+
+    Once they have added to the budget, whoever had no room works again.
+    """
+    if policy.on_budget != "ask" or capped or left.failure is None:
+        return {"result": left}
+    ask = ask_for_more(task.id, task.goal, left.failure, left.missing)
+    return {"left": left, "escalation": ask}
+
+
+def funded(state: Team, answer: Approval) -> dict[str, Any]:
+    """What follows when a person was asked for more: what was lost for want of it is done."""
+    if not goes_on(answer):
+        return {"capped": True, "result": state["left"]}
+    if state["left"] is not None:
+        return {"left": None}
+    plan, results = state["plan"], state["results"]
+    assert plan is not None
+    orders = once_funded(results)
+    behind = {
+        t: Revision(task=t, number=results[t].revision + 1)
+        for t in sorted(dependents(plan, orders))
+        if t in results and results[t].status == "failed"
+    }
+    return {"revisions": orders | behind}
+
+
+def crowded(state: Team, policy: Policy) -> Escalation | None:
+    """What a person is asked when the limit of a channel is reached."""
+    if policy.on_messages != "ask" or not policy.channels or state["plan"] is None:
+        return None
+    if state["escalation"] or state["found"] or state["draft"] or state["result"]:
+        return None
+    held = _unasked(state, policy)
+    return ask_to_carry(state["task"].id, held, sent(state["results"])) if held else None
+
+
+def let_pass(state: Team, answer: Approval, policy: Policy) -> dict[str, Any]:
+    """What follows when a person was asked about messages beyond a limit."""
+    which: Literal["passed", "kept_back"] = "passed" if goes_on(answer) else "kept_back"
+    return {which: (*state[which], *_unasked(state, policy))}
+
+
+def _unasked(state: Team, policy: Policy) -> dict[str, str]:
+    held = post(state["results"], policy.channels, state["passed"]).held
+    return {i: why for i, why in held.items() if i not in state["kept_back"]}
+
+
+def broke(state: Team) -> bool:
+    """Whether the budget left no room for some subtask."""
     failures = [r.failure for r in state["results"].values() if r.failure is not None]
     return any(failure.kind == "budget" for failure in failures)
 
@@ -291,6 +478,34 @@ def _why(result: Result | None) -> str:
     )
 
 
+def refused(state: Team, answer: Approval) -> Result:
+    """What leaves when a person refuses a plan or a draft: with it whatever was finished."""
+    why = f"{answer.by} rejected it: {answer.reason or 'no reason given'}"
+    no: dict[str, Any] = {
+        "status": "refused",
+        "failure": Failure(kind="refused", message=why),
+        "escalation": None,
+    }
+    draft, plan, results = state["draft"], state["plan"], state["results"]
+    if draft is not None:
+        return draft.model_copy(update=no)
+    bare = Result(task=state["task"].id, usage=used(state), **no)
+    if plan is None or not finished(results):
+        return bare
+    kept = {"output": leaves(plan, results), "missing": missing(plan, results, state["revisions"])}
+    return Result.model_validate(bare.model_dump() | kept)
+
+
+def finished(results: Mapping[str, Result]) -> dict[str, Result]:
+    """The results that can be used: of what was done, and done in part."""
+    return {i: r for i, r in results.items() if r.status in ("done", "partial")}
+
+
+def used(state: Team) -> Usage:
+    """What everything took so far: the subtasks, and who planned, merged and judged."""
+    return sum((r.usage for r in state["results"].values()), state["spent"])
+
+
 def missing(
     plan: Plan, results: Mapping[str, Result], revisions: Mapping[str, Revision]
 ) -> tuple[str, ...]:
@@ -306,7 +521,7 @@ def leaves(plan: Plan, results: Mapping[str, Result]) -> object:
 
     Where there are several such, or it was not done: by id, whatever no finished one built on.
     """
-    done = {t: r for t, r in results.items() if r.status in ("done", "partial")}
+    done = finished(results)
     needed = {need for t in plan.tasks for need in t.needs}
     built_on = {need for t in plan.tasks if t.id in done for need in t.needs}
     last = [t.id for t in plan.tasks if t.id not in needed]

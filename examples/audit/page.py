@@ -103,7 +103,9 @@ def _contradictions(found: Iterable[Contradiction]) -> str:
         [
             conflict.key,
             "; ".join(f"{c.by}: {c.value} ({c.confidence:.0%} sure)" for c in conflict.claims),
-            f"{conflict.decision.value}, by {conflict.decision.rule}",
+            f"{conflict.decision.value}, by {conflict.decision.rule}"
+            if conflict.decision
+            else "nothing",
         ]
         for conflict in found
     ]

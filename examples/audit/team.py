@@ -20,7 +20,7 @@ team = manager_worker(
     workers=[security, complexity, documentation, summary],
     synthesize=synthesize,
     judge=judge,
-    policy=Policy(timeout=120, rounds=1),
+    policy=Policy(timeout=120, rounds=1, reviews=0),
 )
 """Looks, adds up, has the thin parts looked at again, and shows a person what is severe."""
 

@@ -9,8 +9,11 @@ from examples.audit.findings import ranked
 from examples.audit.page import Page, markdown
 from examples.audit.publish import write
 from examples.audit.report import Report, synthesize
-from kapelle.state.context import MasterContext, contradictions
+from kapelle.state.context import Contradiction, MasterContext
+from kapelle.state.contradictions import contradictions
 from kapelle.state.event import Event
+from kapelle.state.resolving import decisions, resolve
+from kapelle.state.review import claims_of
 from kapelle.state.task import Brief, Result, Task
 
 Work = Callable[..., dict[str, Result]]
@@ -32,8 +35,7 @@ def results(work: Work, planted: Path) -> dict[str, Result]:
 
 @pytest.fixture
 def report(results: dict[str, Result], planted: Path) -> Report:
-    found = contradictions(claim for result in results.values() for claim in result.claims)
-    context = MasterContext(decisions=tuple(conflict.decision for conflict in found))
+    context = MasterContext(decisions=decisions(resolved(results)))
     task = Task(goal="Audit", inputs={"path": str(planted)})
     return synthesize(task, Brief(results=results, context=context))
 
@@ -44,8 +46,11 @@ def page(
     events: Sequence[Event] = (APPROVED,),
     missing: Sequence[str] = (),
 ) -> str:
-    found = contradictions(claim for result in results.values() for claim in result.claims)
-    return markdown(Page("t1", report, found, missing, events))
+    return markdown(Page("t1", report, resolved(results), missing, events))
+
+
+def resolved(results: dict[str, Result]) -> tuple[Contradiction, ...]:
+    return tuple(resolve(c, MasterContext()) for c in contradictions(claims_of(results)))
 
 
 def test_the_worst_findings_come_first(report: Report) -> None:
@@ -100,7 +105,7 @@ def test_the_page_tells_how_contradictions_were_resolved(
     report: Report, results: dict[str, Result]
 ) -> None:
     row = "| short.functions | documentation: 2 (100% sure); complexity: 0 (70% sure) |"
-    assert f"{row} 2, by confidence |" in page(report, results)
+    assert f"{row} 2, by evidence |" in page(report, results)
 
 
 def test_the_page_tells_what_is_missing(report: Report, results: dict[str, Result]) -> None:

@@ -7,7 +7,9 @@ import pytest
 
 from examples.audit.findings import KEPT, Complexity, Documentation, Finding, Findings, Security
 from examples.audit.summary import Summary
-from kapelle.state.context import contradictions
+from kapelle.state.context import MasterContext
+from kapelle.state.contradictions import contradictions
+from kapelle.state.resolving import resolve
 from kapelle.state.task import Result
 
 Worked = dict[str, Result]
@@ -84,7 +86,9 @@ def test_tools_that_count_differently_contradict_each_other_and_the_grammar_wins
     claims = [claim for result in worked.values() for claim in result.claims]
     (conflict,) = [c for c in contradictions(claims) if c.key == "short.functions"]
     assert sorted(str(claim.value) for claim in conflict.claims) == ["0", "2"]
-    assert (conflict.decision.value, conflict.decision.rule) == (2, "confidence")
+    decision = resolve(conflict, MasterContext()).decision
+    assert decision is not None
+    assert (decision.value, decision.rule) == (2, "evidence")
 
 
 def test_a_summary_adds_up_the_three_others(worked: Worked) -> None:

@@ -26,16 +26,21 @@ def made() -> Iterator[dict[str, str]]:
 @pytest.fixture(params=["sqlite", *VARIABLES])
 def url(request: pytest.FixtureRequest, tmp_path: Path, made: dict[str, str]) -> Iterator[str]:
     """Where an empty database is."""
-    kind: str = request.param
+    where = url_of(request.param, tmp_path, made)
+    yield where
+    if request.param != "sqlite":
+        _empty(where)
+
+
+def url_of(kind: str, folder: Path, made: dict[str, str]) -> str:
+    """Where a database of a kind is; those of a server are shared and made once."""
     if kind == "sqlite":
-        yield f"sqlite:///{tmp_path / 'test.db'}"
-        return
+        return f"sqlite:///{folder / 'test.db'}"
     if not os.environ.get(VARIABLES[kind]):
         pytest.skip(f"{VARIABLES[kind]} is not set")
     if kind not in made:
         made[kind] = _make(VARIABLES[kind])
-    yield made[kind]
-    _empty(made[kind])
+    return made[kind]
 
 
 @pytest.fixture

@@ -7,12 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine
+from langgraph.checkpoint.base import empty_checkpoint
+from sqlalchemy import create_engine, make_url
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from kapelle.checkpoints import Database
+from kapelle.checkpoints.saver import SqlSaver
 from kapelle.state.errors import DatabaseFailed, DatabaseMissing, DatabaseNewer, Misbuilt
 
 pytestmark = pytest.mark.anyio
+
+ASYNC = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+psycopg"}
+"""The async drivers that are installed for tests."""
 
 NOWHERE: Any = {"configurable": {"thread_id": "t1"}}
 
@@ -50,6 +56,42 @@ def test_an_engine_of_sqlites_gives_its_file(tmp_path: Path) -> None:
     with Database(engine) as database:
         assert database.saver.get_tuple(NOWHERE) is None
     assert (tmp_path / "engine.db").is_file()
+
+
+async def test_a_saver_alone_is_opened_by_its_url(url: str) -> None:
+    at: Any = {"configurable": {"thread_id": "t1", "checkpoint_ns": ""}}
+    with SqlSaver.from_url(url) as saver:
+        saver.put(at, empty_checkpoint(), {"source": "loop", "step": 7}, {})
+    async with SqlSaver.from_url(url) as saver, SqlSaver.from_url(url, tenant="other") as other:
+        found = await saver.aget_tuple(at)
+        assert found is not None
+        assert found.metadata["step"] == 7
+        assert await other.aget_tuple(at) is None
+    with pytest.raises(DatabaseFailed, match="closed"):
+        saver.delete_thread("t1")
+
+
+async def test_it_stands_on_an_engine_that_is_there(url: str) -> None:
+    at: Any = {"configurable": {"thread_id": "t1", "checkpoint_ns": ""}}
+    engine = create_engine(url)
+    async with Database(engine) as database:
+        await database.saver.aput(at, empty_checkpoint(), {"source": "loop", "step": 7}, {})
+    with engine.connect() as still:
+        assert still.exec_driver_sql("SELECT count(*) FROM kapelle_checkpoints").scalar() == 1
+    engine.dispose()
+
+
+async def test_it_stands_on_an_async_engine_that_is_there(url: str) -> None:
+    at: Any = {"configurable": {"thread_id": "t1", "checkpoint_ns": ""}}
+    if (driver := ASYNC.get(make_url(url).get_backend_name())) is None:
+        pytest.skip("no async driver for it is installed")
+    engine = create_async_engine(make_url(url).set(drivername=driver))
+    async with Database(engine) as database, Database(url) as other:
+        await database.saver.aput(at, empty_checkpoint(), {"source": "loop", "step": 7}, {})
+        found = await other.saver.aget_tuple(at)
+        assert found is not None
+        assert found.metadata["step"] == 7
+    await engine.dispose()
 
 
 def test_nonsense_is_no_url() -> None:

@@ -1,12 +1,15 @@
 """The run book: a run is there before its first step, one advances it, no answer gets lost."""
 
 import asyncio
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 from langgraph.types import Interrupt
 
 from kapelle.checkpoints import Database
+from kapelle.checkpoints.holder import has_died, holder
 from kapelle.checkpoints.runbook import RunRow
 from kapelle.state.approval import Approval
 from kapelle.state.errors import StillWaiting, ThreadBusy, Unfinished, UnknownThread
@@ -89,6 +92,38 @@ async def test_a_run_that_stopped_in_the_middle_is_found_and_taken_over(database
     assert not await database.runs.renew("t1", "host:1", crashed.fence, 30)
     assert not await database.runs.release("t1", "host:1", crashed.fence, status="done")
     assert await database.runs.renew("t1", "host:2", fence, 30)
+
+
+def dead() -> str:
+    """The holder of a process that was, and is no more."""
+    command = [sys.executable, "-c", "from kapelle.checkpoints.holder import *; print(holder())"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+async def test_the_lease_of_a_dead_process_is_over_at_once(database: Database) -> None:
+    gone = dead()
+    await begin(database, holder=gone)
+    await begin(database, "t2", holder=holder())
+    assert [row.thread for row in await database.runs.abandoned()] == ["t1"]
+    fence = await database.runs.take("t1", holder(), 30)
+    assert fence > 1
+    with pytest.raises(ThreadBusy):
+        await database.runs.take("t2", holder(), 30)
+    await begin(database, "t3", holder=gone)
+    with pytest.raises(Unfinished):
+        await begin(database, "t3", holder=holder())
+
+
+def test_only_who_is_certainly_gone_is_dead() -> None:
+    ours, gone = holder().split("/"), dead().split("/")
+    assert not has_died("/".join(ours))
+    assert has_died("/".join(gone))
+    for part, other in ((0, "elsewhere"), (3, "0" * 8), (4, "1"), (3, "")):
+        unsure = [*gone[:part], other, *gone[part + 1 :]]
+        assert not has_died("/".join(unsure))
+    assert has_died("/".join([*ours[:2], "1", *ours[3:]]))  # its number came round again
+    for nonsense in (None, "", "host:1", "a/b/c/d/e/f", "/" * 5):
+        assert not has_died(nonsense)
 
 
 async def test_of_many_who_take_a_lease_one_wins(url: str) -> None:

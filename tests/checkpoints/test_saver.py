@@ -442,3 +442,31 @@ def test_the_writes_of_many_are_committed_together(url: str) -> None:
         found = database.saver.get_tuple(config())
         assert found is not None
         assert len(found.pending_writes or []) == 500
+
+
+async def test_a_step_is_one_transaction(url: str) -> None:
+    """The writes of a task wait an instant for the checkpoint that follows them."""
+    async with Database(url) as database:
+        app = growing(30).compile(checkpointer=database.saver)
+        await app.ainvoke({"texts": []}, config("warm"))
+        commits: list[object] = []
+        with database.connect() as connection:
+            event.listen(connection.engine, "commit", commits.append)
+        await app.ainvoke({"texts": []}, config() | {"recursion_limit": 100}, durability="sync")
+        assert len(commits) <= 45  # 30 steps, the input, the end; more where the machine is slow
+
+
+async def test_the_history_of_a_thread_takes_a_few_queries_a_page(database: Database) -> None:
+    """However many checkpoints there are, and whatever they hold: no query a row."""
+    app = growing(120).compile(checkpointer=database.saver)
+    await app.ainvoke({"texts": []}, config() | {"recursion_limit": 200})
+    queries: list[str] = []
+    with database.connect() as connection:
+        event.listen(
+            connection.engine,
+            "before_cursor_execute",
+            lambda *seen: queries.append(seen[2]),
+        )
+    history = [t async for t in database.saver.alist(config())]
+    assert len(history) == 122
+    assert len([q for q in queries if q.startswith(("SELECT", "WITH"))]) <= 3 * 5

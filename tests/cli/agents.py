@@ -8,9 +8,11 @@ from typing import NoReturn
 from langchain_core.runnables import RunnableConfig
 from pydantic import BaseModel
 
-from kapelle import Escalation, Plan, Policy, Task, Verdict, agent
+from kapelle import Brief, Budget, Escalation, Plan, Policy, Reply, Task, Verdict, agent
 from kapelle.graphs import manager_worker
+from kapelle.nodes.agent import Unusable
 from kapelle.nodes.pattern import Pattern
+from kapelle.state.budget import Usage
 
 
 @agent
@@ -66,6 +68,15 @@ def steer(task: Task) -> Escalation:
 
 
 @agent(skills=["work"])
+def falter(task: Task, brief: Brief) -> Reply:
+    """Fail at the first try; tokens are used all the same."""
+    used = Usage(input_tokens=90, output_tokens=10, calls=1)
+    if brief.attempt == 1:
+        raise Unusable("no good", used, "small-1")
+    return Reply(output="good", usage=used, model="small-1")
+
+
+@agent(skills=["work"])
 def hang(task: Task) -> NoReturn:
     """Never return."""
     while True:
@@ -83,6 +94,7 @@ asking = manager_worker(plan=plan, workers=[work], judge=judge)
 several = manager_worker(plan=plan, workers=[ask])
 slow = manager_worker(plan=plan, workers=[note], policy=Policy(parallel=3))
 away = manager_worker(plan=plan, workers=[look])
+faltering = manager_worker(plan=plan, workers=[falter], policy=Policy(attempts=2, backoff=0))
 failing = manager_worker(plan=plan, workers=[fail], policy=Policy(attempts=1))
 steering = manager_worker(plan=plan, workers=[steer])
 stuck = manager_worker(plan=plan, workers=[hang], policy=Policy(attempts=1, timeout=0.2))
@@ -118,3 +130,8 @@ def greedy(one: object, two: object) -> Pattern:
 def broken() -> Pattern:
     """Make nothing."""
     raise ValueError("no graph today")
+
+
+short = manager_worker(
+    plan=plan, workers=[work], policy=Policy(budget=Budget(calls=3), on_budget="ask")
+)

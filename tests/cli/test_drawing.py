@@ -17,7 +17,10 @@ from tests.cli.agents import judge, plan, work
 from tests.cli.conftest import Call
 
 SVG = "{http://www.w3.org/2000/svg}"
-NODES = {"plan", "replan", "gather", "work", "approve", "synthesize", "judge"}
+NODES = {
+    *("plan", "replan", "gather", "work", "approve", "review"),
+    *("reconcile", "arbitrate", "synthesize", "judge"),
+}
 BOXES = some.lists(some.sampled_from("abcdefgh"), min_size=2, unique=True)
 
 
@@ -56,8 +59,8 @@ def test_a_graph_inside_another_is_drawn_in_its_box() -> None:
     app = drawing.compiled(pipeline([inner]))
     assert "gather" not in drawing.svg(app)
     root = ET.fromstring(drawing.svg(app, nested=True))  # noqa: S314
-    titles = [t.text for t in root.iter(f"{SVG}text") if t.get("class") == "title"]
-    assert titles == ["team"]
+    titles = [t.text or "" for t in root.iter(f"{SVG}text") if t.get("class") == "title"]
+    assert sorted(titles) == ["item", "team", "team"]  # a line has a line for each item of a stream
     assert {text.text for text in root.iter(f"{SVG}text")} > NODES
 
 

@@ -62,6 +62,20 @@ def test_show_counts_what_each_agent_did(call: Call) -> None:
     ]
 
 
+def test_show_says_who_spent_what_with_retries_and_waste_apart(call: Call) -> None:
+    thread = json.loads(call("run", "agents.py:faltering", "-t", "Do it", "--json").stdout)[
+        "thread"
+    ]
+    told = json.loads(call("show", thread, "--json").stdout)
+    (model,), tasks = told["models"], {t["task"]: t for t in told["tasks"]}
+    used = [model[part]["input_tokens"] for part in ("usage", "retries", "waste")]
+    assert (model["model"], used) == ("small-1", [540, 270, 270])
+    assert tasks["part0"]["usage"]["output_tokens"] == 20
+    page = call("show", thread).stdout
+    assert "By model" in page
+    assert "By task" in page
+
+
 def test_show_tells_all_that_happened_if_asked(waiting: tuple[str, str], call: Call) -> None:
     thread, _ = waiting
     decisions = json.loads(call("show", thread, "--json").stdout)["events"]

@@ -1,6 +1,7 @@
 """Targets: what can be run, and what is said when it can't."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -102,3 +103,41 @@ def test_a_langgraph_json_that_is_none_is_one_line(folder: Path, text: str) -> N
     with pytest.raises(KapelleError, match=r"langgraph\.json") as raised:
         targets.load("named", {})
     assert "\n" not in str(raised.value)
+
+
+def test_a_target_may_be_a_dotted_module_below_what_the_graphs_need(folder: Path) -> None:
+    package = folder / "src" / "crew"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "team.py").write_text("from agents import done\n", encoding="utf-8")
+    graphs = {"dotted": "crew.team:done", "nowhere": "crew.nobody:done"}
+    config = {"dependencies": ["./src", "."], "graphs": graphs}
+    (folder / "langgraph.json").write_text(json.dumps(config), encoding="utf-8")
+    name, graph, spec = targets.load("dotted", {})
+    assert (name, spec["file"]) == ("dotted", str(package / "team.py"))
+    assert "plan" in graph.nodes
+    with pytest.raises(KapelleError, match="there is no file"):
+        targets.load("nowhere", {})
+
+
+@pytest.mark.parametrize("given", ["file", "variables"])
+def test_the_env_of_langgraph_json_counts_where_nothing_else_is_set(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    lines = ["# secrets", "export CREW_A='a b'", "CREW_B=file # not this", "CREW_C=", ""]
+    (folder / ".env").write_text("\n".join(lines), encoding="utf-8")
+    env: object = ".env" if given == "file" else {"CREW_A": "a b", "CREW_B": "file", "CREW_C": ""}
+    config = {"graphs": {"done": "./agents.py:done"}, "env": env}
+    (folder / "langgraph.json").write_text(json.dumps(config), encoding="utf-8")
+    with monkeypatch.context() as variables:
+        variables.delenv("CREW_A", raising=False)
+        variables.setenv("CREW_B", "mine")
+        variables.setenv("CREW_C", "gone")
+        variables.delenv("CREW_C")
+        _, _, spec = targets.load("done", {})
+        assert [os.environ.get(f"CREW_{x}") for x in "ABC"] == ["a b", "mine", ""]
+        for x in "AC":
+            del os.environ[f"CREW_{x}"]
+        targets.again(json.loads(json.dumps(spec)))
+        assert os.environ.pop("CREW_A") == "a b", "also for who goes on with it"
+        os.environ.pop("CREW_C")

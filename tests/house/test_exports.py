@@ -1,6 +1,9 @@
 """What `import kapelle` promises. A name that is added or dropped here belongs in CHANGELOG.md."""
 
+import ast
 import importlib
+import subprocess
+import sys
 from pathlib import Path
 
 import kapelle
@@ -19,10 +22,14 @@ PUBLIC = [
     "Run",
     "Runs",
     "Task",
+    "Tiers",
     "Verdict",
     "agent",
     "arun",
     "as_agent",
+    "consequential",
+    "effect",
+    "estimate",
     "run",
 ]
 
@@ -33,6 +40,30 @@ def test_the_face_has_these_names_and_no_others() -> None:
 
 def test_every_public_name_is_there() -> None:
     assert [name for name in kapelle.__all__ if not hasattr(kapelle, name)] == []
+
+
+def test_what_type_checkers_see_is_what_is_imported_when_it_is_used(root: Path) -> None:
+    tree = ast.parse((root / "kapelle/__init__.py").read_text())
+    seen = {
+        (node.module, name.name)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("kapelle.")
+        for name in node.names
+    }
+    used = {(f"kapelle.{home}", n) for home, names in kapelle._HOMES.items() for n in names}  # noqa: SLF001
+    assert seen == used
+    assert sorted(name for _, name in used) == PUBLIC
+    for home, name in used:
+        assert getattr(kapelle, name) is getattr(importlib.import_module(home), name)
+
+
+def test_importing_kapelle_or_an_agent_s_module_imports_no_framework() -> None:
+    look = "import sys; from kapelle import Task, agent; print([n for n in %r if n in sys.modules])"
+    heavy = ["langgraph", "langchain_core", "sqlalchemy", "rich"]
+    done = subprocess.run(
+        [sys.executable, "-c", look % heavy], check=True, capture_output=True, text=True
+    )
+    assert done.stdout == "[]\n"
 
 
 def test_every_pattern_is_one_function_named_as_its_file(root: Path) -> None:

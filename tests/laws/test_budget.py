@@ -1,15 +1,22 @@
 """Sums are exact, limits are limits, and waiting has bounds."""
 
+from dataclasses import replace
+
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from kapelle.state.budget import Budget, Spend, Usage, fits
+from kapelle.state.budget import Balance, Budget, Envelope, Spend, Usage, fit, room
 from kapelle.state.policy import Policy, backoff
 from kapelle.state.task import Attempt, total_usage
 from tests.laws.drawn import usages
 
 limits = st.none() | st.integers(0, 3000)
 budgets = st.builds(Budget, tokens=limits, calls=st.none() | st.integers(0, 40))
+amounts = st.integers(0, 2000)
+balances = st.builds(
+    Balance, input_tokens=amounts, output_tokens=amounts, calls=amounts, held_tokens=amounts,
+    held_calls=amounts, held_usd=amounts,
+)  # fmt: skip
 
 
 @given(usages, usages, usages)
@@ -50,28 +57,71 @@ def test_attempts_together_used_what_each_used(used: list[Usage]) -> None:
     assert total.tokens == sum(u.tokens for u in used)
 
 
-@given(usages, usages)
-def test_anything_fits_an_unlimited_budget(booked: Usage, wanted: Usage) -> None:
-    assert fits(Budget.unlimited(), booked, wanted)
+@given(balances, usages)
+def test_anything_fits_an_unlimited_budget(balance: Balance, wanted: Usage) -> None:
+    assert fit(Budget.unlimited(), balance, wanted) == "fits"
     assert Budget.unlimited() == Budget()
+    assert not Budget().bounded
 
 
-@given(budgets, usages, usages)
-def test_what_fits_stays_within_each_limit(budget: Budget, booked: Usage, wanted: Usage) -> None:
-    after = booked + wanted
-    within_tokens = budget.tokens is None or after.tokens <= budget.tokens
-    within_calls = budget.calls is None or after.calls <= budget.calls
-    assert fits(budget, booked, wanted) == (within_tokens and within_calls)
+@given(budgets, balances, usages)
+def test_what_fits_stays_within_each_limit(budget: Budget, balance: Balance, wanted: Usage) -> None:
+    fits = fit(budget, balance, wanted) == "fits"
+    balance.hold(wanted)
+    counted = balance.counted
+    assert fits == (
+        (budget.tokens is None or counted.tokens <= budget.tokens)
+        and (budget.calls is None or counted.calls <= budget.calls)
+    )
 
 
-@given(budgets, st.lists(usages, max_size=20))
-def test_whoever_asks_first_never_breaks_the_budget(budget: Budget, wanted: list[Usage]) -> None:
-    booked = Usage()
-    for usage in wanted:
-        if fits(budget, booked, usage):
-            booked += usage
-    assert budget.calls is None or booked.calls <= budget.calls
-    assert budget.tokens is None or booked.tokens <= budget.tokens
+@given(budgets, balances, usages)
+def test_what_may_fit_later_fits_when_all_has_settled_for_nothing(
+    budget: Budget, balance: Balance, wanted: Usage
+) -> None:
+    said = fit(budget, balance, wanted)
+    balance.held_tokens = balance.held_calls = balance.held_usd = 0
+    assert fit(budget, balance, wanted) == ("never" if said == "never" else "fits")
+
+
+@given(balances, usages, usages)
+def test_what_was_charged_in_full_is_corrected_when_it_is_known(
+    balance: Balance, wanted: Usage, actual: Usage
+) -> None:
+    known = replace(balance)
+    known.hold(wanted)
+    known.settle(wanted, actual)
+    balance.hold(wanted)
+    balance.settle(wanted, wanted)
+    balance.correct(wanted, actual)
+    assert balance == known
+
+
+@given(usages)
+def test_money_that_is_limited_refuses_what_nobody_can_price(wanted: Usage) -> None:
+    unpriced = wanted.model_copy(update={"micro_usd": None})
+    assert fit(Budget(usd=1e9), Balance(), unpriced) == "unpriced"
+    assert fit(Budget(tokens=10**9), Balance(), unpriced) == "fits"
+
+
+def test_what_turns_out_to_have_no_price_counts_as_much_as_was_reserved() -> None:
+    balance = Balance()
+    balance.hold(Usage(calls=1, micro_usd=70))
+    balance.settle(Usage(calls=1, micro_usd=70), Usage(calls=1, micro_usd=None))
+    assert balance.micro_usd == 70
+
+
+def test_a_limit_of_dollars_is_whole_micro_dollars() -> None:
+    assert Budget(usd=0.1).micro_usd == 100_000
+    assert Budget(usd=1e-6).micro_usd == 1
+
+
+def test_the_reason_names_the_envelope_and_the_figures() -> None:
+    balance = Balance(input_tokens=40, held_tokens=30)
+    envelopes = [Envelope("", Budget()), Envelope("/task a", Budget(tokens=100))]
+    said = room(envelopes, [Balance(), balance], Usage(output_tokens=31))
+    assert said.fit == "later"
+    assert said.why == "/task a: 70 of 100 tokens are gone, 31 are wanted"
 
 
 @given(usages, usages)

@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from kapelle.state.budget import Budget, Usage
 from kapelle.state.policy import Policy
 from kapelle.state.skills import AgentCard
-from kapelle.state.task import Plan, Task, dependents, flaws_of
-from kapelle.state.team import plan_flaws
+from kapelle.state.task import Plan, Task, by_urgency, dependents, flaws_of
+from kapelle.state.team import plan_flaws, unaffordable
 from tests.laws.drawn import IDS, dags, ids, plans
 
 WORKER = [AgentCard(name="w")]
@@ -116,3 +117,48 @@ def test_a_task_for_an_agent_who_is_not_there_is_a_flaw_that_names_them() -> Non
 def test_an_empty_task_is_refused(bad: dict[str, str]) -> None:
     with pytest.raises(ValidationError):
         Task.model_validate(bad)
+
+
+@given(dags(), st.none() | st.integers(-2, 2))
+def test_whatever_a_task_needs_is_as_urgent_as_it_is(
+    tasks: tuple[Task, ...], least: int | None
+) -> None:
+    found = {t.id: t.priority for t in by_urgency(tasks, least)}
+    assert set(found) == {t.id for t in tasks}
+    for each in tasks:
+        assert found[each.id] >= each.priority
+        assert least is None or found[each.id] >= least
+        assert all(found[need] >= found[each.id] for need in each.needs)
+
+
+@given(dags())
+def test_no_task_is_more_urgent_than_it_or_something_that_waits_for_it(
+    tasks: tuple[Task, ...],
+) -> None:
+    plan = Plan(tasks=tasks)
+    for each in by_urgency(tasks):
+        waiting = [plan[t].priority for t in dependents(plan, [each.id])]
+        assert each.priority == max([plan[each.id].priority, *waiting])
+
+
+@given(dags())
+def test_the_most_urgent_come_first_and_equals_stay_in_order(tasks: tuple[Task, ...]) -> None:
+    ranked = by_urgency(tasks)
+    order = [t.id for t in tasks]
+    keys = [(-t.priority, order.index(t.id)) for t in ranked]
+    assert keys == sorted(keys)
+
+
+@given(st.integers(0, 20), st.integers(0, 20), st.integers(0, 20))
+def test_a_plan_is_too_dear_just_when_its_parts_surely_use_more_than_is_left(
+    parts: int, spent: int, limit: int
+) -> None:
+    flaws = unaffordable([Usage(calls=1)] * parts, Usage(calls=spent), Budget(calls=limit))
+    assert bool(flaws) == (parts > limit - spent)
+    assert unaffordable([Usage(calls=1)] * parts, Usage(calls=spent), Budget()) == []
+
+
+def test_tokens_that_are_surely_sent_count_as_well() -> None:
+    sure = [Usage(calls=1, input_tokens=60)] * 2
+    (flaw,) = unaffordable(sure, Usage(input_tokens=10, output_tokens=1), Budget(tokens=100))
+    assert flaw == "the plan takes at least 120 tokens; the budget leaves 89 of 100"

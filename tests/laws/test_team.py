@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 
 from kapelle.state.approval import Approval, Choice, Escalation
+from kapelle.state.breaker import give_up
 from kapelle.state.budget import Usage
+from kapelle.state.ladder import weighed
 from kapelle.state.policy import Policy
 from kapelle.state.skills import AgentCard
 from kapelle.state.task import (
@@ -24,7 +26,6 @@ from kapelle.state.team import (
     answered,
     failures,
     folded,
-    give_up,
     leaves,
     missing,
     next_move,
@@ -33,7 +34,6 @@ from kapelle.state.team import (
     second_chance,
     standing,
     standings,
-    weighed,
 )
 from tests.laws.drawn import ordered, plans, recorded
 
@@ -56,8 +56,9 @@ def team(plan: Plan | None, *results: Result, **more: Any) -> Team:
     state: dict[str, Any] = {
         "task": Task(goal="all"), "plan": plan, "results": {r.task: r for r in results},
         "revisions": {}, "assigned": {}, "feedback": (), "draft": None, "verdict": None,
-        "escalation": None, "answer": None, "rounds": 0, "replans": 0, "spent": Usage(),
-        "result": None,
+        "escalation": None, "answer": None, "sent_back": (), "replans": 0,
+        "proposed": None, "anew": False, "spent": Usage(),
+        "result": None, "found": (), "contradictions": (), "reviewed": (), "reviews": 0, "mail": {},
     }  # fmt: skip
     return Team(**(state | more))
 
@@ -163,9 +164,9 @@ def test_without_replans_lost_work_is_done_without() -> None:
 
 def test_the_state_is_folded_before_it_is_decided_on() -> None:
     state = team(TWO, made("a"))
-    now = folded(state, {"results": {"b": made("b")}, "rounds": 1})
+    now = folded(state, {"results": {"b": made("b")}, "replans": 1})
     assert set(now["results"]) == {"a", "b"}
-    assert (now["rounds"], state["rounds"]) == (1, 0)
+    assert (now["replans"], state["replans"]) == (1, 0)
     assert set(state["results"]) == {"a"}, "the state itself is as it was"
 
 
@@ -178,7 +179,9 @@ TASK = Task(id="a", goal="work")
 
 def test_a_second_agent_gets_a_failed_subtask_and_is_told_why() -> None:
     order = second_chance(TASK, FAILED, None, PAIR, Policy())
-    assert order == Revision(task="a", number=2, feedback=("a broke",), avoid=("ann",))
+    assert order == Revision(
+        task="a", number=2, feedback=("a broke",), avoid=("ann",), failed=("ann",)
+    )
 
 
 def test_a_second_agent_is_also_told_what_a_judge_had_said() -> None:
@@ -191,9 +194,9 @@ def test_a_second_agent_is_also_told_what_a_judge_had_said() -> None:
 
 def test_nobody_gets_it_a_third_time_unless_the_policy_says_so() -> None:
     three = [*PAIR, AgentCard(name="cyd")]
-    tried = Revision(task="a", number=2, avoid=("ann",))
+    tried = Revision(task="a", number=2, avoid=("ann",), failed=("ann",))
     failed = made("a", "failed", "raised", agent="bob", revision=2)
-    assert second_chance(TASK, failed, tried, three, Policy()) is None
+    assert second_chance(TASK, failed, tried, three, Policy(agents_per_task=2)) is None
     order = second_chance(TASK, failed, tried, three, Policy(agents_per_task=3))
     assert order is not None
     assert (order.number, order.avoid) == (3, ("ann", "bob"))
@@ -224,7 +227,7 @@ def test_the_ask_about_what_nobody_could_do_shows_the_tries_and_offers_no_approv
 def test_a_judge_s_order_reaches_all_that_built_on_it() -> None:
     plan = planned(a="", b="a", c="b", d="")
     results = {t.id: made(t.id, revision=2) for t in plan.tasks}
-    orders = redo({"a": "too short", "nowhere": "?"}, plan, results)
+    orders = redo({"a": "too short", "nowhere": "?"}, plan, results, {})
     assert set(orders) == {"a", "b", "c"}
     assert orders["a"].feedback == ("too short",)
     assert orders["b"].feedback == ()
@@ -239,7 +242,7 @@ def test_after_an_order_exactly_what_was_ordered_is_due(
 ) -> None:
     results = {t.id: made(t.id) for t in plan.tasks} | results
     first = plan.tasks[0].id
-    orders = redo({first: "wrong"}, plan, results)
+    orders = redo({first: "wrong"}, plan, results, {})
     assert set(orders) == {first} | dependents(plan, [first])
     assert all(standing(results[t], orders[t]) == "due" for t in orders)
 

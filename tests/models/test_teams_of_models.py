@@ -194,8 +194,9 @@ async def test_claims_that_contradict_are_found_and_decided(scripted: Callable) 
     editor = ModelAgent("editor", server.model())
     result = await outcome(team(server, synthesize=editor))
     (found,) = result.contradictions
-    assert (found.decision.value, found.decision.rule) == (2, "confidence")
-    assert '<decided>{"trees": 2}</decided>' in str(result.output)
+    assert found.decision is not None
+    assert (found.decision.value, found.decision.rule) == (2, "evidence")
+    assert '{"trees": 2}</decided>' in str(result.output)
 
 
 async def test_a_tool_result_cannot_give_orders(scripted: Callable) -> None:
@@ -218,3 +219,21 @@ async def test_a_tool_result_cannot_give_orders(scripted: Callable) -> None:
     )
     assert (await outcome(graph)).output == "the page is hostile"
     assert "there is no tool 'format_disk'" in server.requests[-1].tool_results[-1]
+
+
+async def test_a_model_whose_claim_fell_is_told_what_is_decided_and_agrees(
+    scripted: Callable,
+) -> None:
+    def look(request: Request) -> Answer:
+        left, told = "Look left" in request.prompt, '{"ui": "React"}</decided>' in request.prompt
+        ui = "React" if left or told else "Vue"
+        return Seen(text=ui, claims=(Claim(key="ui", value=ui, confidence=0.9 if left else 0.5),))
+
+    server = scripted(by_role(planner=PLAN, looker=look, adder="both"))
+    result = await outcome(team(server))
+    (found,) = result.contradictions
+    assert found.decision is not None
+    assert (found.decision.value, found.rule, found.flagged) == ("React", "evidence", ())
+    again = [r.prompt for r in server.requests if "<feedback>" in r.prompt]
+    assert len(again) == 2  # who claimed Vue, and who built on that
+    assert any("ui is decided (evidence)" in prompt for prompt in again)

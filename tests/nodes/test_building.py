@@ -66,9 +66,9 @@ def test_a_planner_synthesizer_or_judge_that_is_no_agent_is_refused(role: str) -
 
 def test_a_gate_that_is_no_agent_is_refused() -> None:
     with pytest.raises(Misbuilt, match="is no agent"):
-        pipeline([named("w")], gates=lambda task: 1)  # type: ignore[arg-type]
+        pipeline([named("w")], gates=1)  # type: ignore[arg-type]
     with pytest.raises(Misbuilt, match="is no agent"):
-        pipeline([named("w")], gates={"w": lambda task: 1})  # type: ignore[dict-item]
+        pipeline([named("w")], gates={"w": 1})  # type: ignore[dict-item]
 
 
 def test_a_gate_without_its_stage_is_refused_by_name() -> None:
@@ -88,13 +88,14 @@ def test_a_pattern_is_an_uncompiled_graph_that_may_be_compiled_often() -> None:
 
 
 def test_a_compiled_pattern_stops_after_so_many_steps_unless_told_otherwise() -> None:
-    compiled = pipeline([named("w")]).compile()
-    assert (compiled.config or {}).get("recursion_limit") == STEPS
+    shorter, longer = (pipeline([named(f"w{i}") for i in range(n)]).compile() for n in (1, 100))
+    assert STEPS <= (shorter.config or {})["recursion_limit"] < 2 * STEPS
+    assert (longer.config or {})["recursion_limit"] > (shorter.config or {})["recursion_limit"]
 
 
 def test_a_graph_that_is_an_agent_is_drawn_with_what_is_in_it() -> None:
     inner = as_agent(pipeline([named("stage")]), name="inner")
     outer = pipeline([inner]).compile()
-    assert [name for name, _ in outer.get_subgraphs()] == ["inner"]
+    assert [name for name, _ in outer.get_subgraphs()] == ["inner", "item"]
     drawn = outer.get_graph(xray=True).nodes
     assert "inner:stage" in drawn

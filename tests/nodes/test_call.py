@@ -12,8 +12,10 @@ from pydantic import BaseModel, Field
 
 from kapelle.drills import VirtualClock
 from kapelle.nodes.agent import Unusable, Where, agent
-from kapelle.nodes.call import GRACE, MESSAGE, OutOfTime, call, within
+from kapelle.nodes.call import call
 from kapelle.nodes.here import Here
+from kapelle.nodes.trying import GRACE, MESSAGE, OutOfTime, within
+from kapelle.nodes.turns import Turns
 from kapelle.state.approval import Escalation
 from kapelle.state.budget import Budget, Usage
 from kapelle.state.context import Claim
@@ -425,7 +427,7 @@ def test_within_gives_what_was_done_in_time(clock: VirtualClock) -> None:
 
 
 def test_waiting_for_a_turn_is_outside_the_timeout(clock: VirtualClock, here: Here) -> None:
-    limit = asyncio.Semaphore(1)
+    limit = Turns(1)
 
     @agent
     async def worker(task: Task) -> float:
@@ -646,18 +648,30 @@ def test_a_limit_is_a_limit_for_all_at_once(clock: VirtualClock, here: Here) -> 
     assert (done.count("done"), done.count("failed")) == (4, 16)
 
 
-def test_an_agent_entered_again_after_a_crash_reserves_nothing_twice(
+def test_an_agent_called_again_after_a_crash_is_paid_again(
     called: Calls, clock: VirtualClock, here: Here
 ) -> None:
-    policy = Policy(attempts=1, budget=Budget(calls=1))
+    policy = Policy(attempts=1, budget=Budget(calls=2))
 
     @agent
     async def worker(task: Task) -> int:
         return 1
 
-    assert called(worker, policy).status == "done"
-    assert called(worker, policy).status == "done", "the same step, task and attempt"
-    assert clock.run(here.services.ledger.spent("t1")) == Usage(calls=1)
+    done = [called(worker, policy).status for _ in range(3)]
+    assert done == ["done", "done", "failed"], "the same step, task and attempt"
+    assert clock.run(here.services.ledger.spent("t1")) == Usage(calls=2)
+
+
+def test_an_interrupt_of_an_agent_s_own_costs_nothing(
+    called: Calls, clock: VirtualClock, here: Here
+) -> None:
+    @agent
+    async def worker(task: Task) -> None:
+        raise GraphInterrupt
+
+    with pytest.raises(GraphBubbleUp):
+        called(worker, Policy(budget=Budget(calls=1)))
+    assert clock.run(here.services.ledger.spent("t1")) == Usage()
 
 
 # ── what is told ──────────────────────────────────────────────────────────────────────────────
@@ -704,7 +718,15 @@ class Limited(HttpError):
 
 @pytest.mark.parametrize(
     ("after", "pause"),
-    [("20", 20), ("3600", 60), ("-5", 0), ("Wed, 21 Oct 2026 07:28:00 GMT", 0), ("", 0)],
+    [
+        ("20", 20),
+        ("3600", 60),
+        ("-5", 0),
+        ("Thu, 01 Jan 1970 00:17:00 GMT", 20),
+        ("soon", 0),
+        ("nan", 0),
+        ("", 0),
+    ],
 )
 def test_the_pause_a_provider_asks_for_is_kept_up_to_a_minute(
     called: Calls, clock: VirtualClock, after: str, pause: int
@@ -715,3 +737,94 @@ def test_the_pause_a_provider_asks_for_is_kept_up_to_a_minute(
 
     called(worker, Policy(attempts=2, backoff=0))
     assert clock.passed == pause
+
+
+# ── late, deep, large, nested ─────────────────────────────────────────────────────────────────
+
+
+def test_the_late_answer_of_a_thread_is_ignored_and_counted(
+    called: Calls, told: list[Event], here: Here
+) -> None:
+    let_go = threading.Event()
+
+    @agent
+    def worker(task: Task) -> str:
+        let_go.wait(5)
+        return "late"
+
+    async def main() -> Result:
+        policy = Policy(attempts=1, timeout=0.05)
+        result = await call(worker, Task(id="a", goal="x"), Brief(), here=here, policy=policy)
+        let_go.set()
+        for _ in range(100):
+            if [e for e in told if e.what == "late"]:
+                break
+            await asyncio.sleep(0.02)
+        return result
+
+    result = asyncio.run(main())
+    assert (result.status, result.output) == ("failed", None)
+    assert [(e.kind, e.what) for e in told if e.what == "late"] == [("attempt", "late")]
+
+
+def test_an_answer_to_a_cancellation_is_late_too(
+    called: Calls, told: list[Event], clock: VirtualClock
+) -> None:
+    @agent
+    async def worker(task: Task) -> str:
+        try:
+            await asyncio.sleep(HOUR)
+        except asyncio.CancelledError:
+            return "too late"
+        return "never"
+
+    called(worker, Policy(attempts=1, timeout=1))
+    assert [e.what for e in told if e.kind == "attempt"] == ["timeout", "late"]
+
+
+def test_all_tries_of_a_task_together_have_a_timeout(called: Calls, clock: VirtualClock) -> None:
+    @agent
+    async def worker(task: Task) -> None:
+        await asyncio.sleep(40)
+        raise ConnectionError
+
+    result = called(worker, Policy(attempts=9, timeout=60, task_timeout=100, backoff=0))
+    kinds = [attempt.failure and attempt.failure.kind for attempt in result.attempts]
+    assert kinds == ["raised", "raised", "timeout"]
+    assert clock.passed == 100
+
+
+def test_what_is_nested_too_deep_is_refused_coming_in_and_going_out(
+    called: Calls, clock: VirtualClock, here: Here
+) -> None:
+    deep: Any = 1
+    for _ in range(6):
+        deep = [deep]
+
+    @agent
+    async def worker(task: Task) -> object:
+        return deep
+
+    policy = Policy(max_depth=5)
+    out = called(worker, policy).failure
+    assert out is not None
+    assert (out.kind, out.message) == ("too_large", "the output is nested deeper than 5 levels")
+    given = Task(id="a", goal="x", inputs={"deep": deep})
+    result = clock.run(call(worker, given, Brief(), here=here, policy=policy))
+    assert result.failure is not None
+    assert "the input is nested deeper" in result.failure.message
+    assert called(worker, Policy(max_depth=6)).status == "done"
+
+
+def test_what_is_too_large_to_be_given_is_refused_before_the_call(
+    clock: VirtualClock, here: Here
+) -> None:
+    @agent
+    async def worker(task: Task) -> object:
+        raise AssertionError("it was called")
+
+    given = Task(id="a", goal="x", inputs={"text": "x" * 200})
+    result = clock.run(call(worker, given, Brief(), here=here, policy=Policy(max_input_bytes=99)))
+    assert result.failure is not None
+    assert result.failure.kind == "too_large"
+    assert result.usage == Usage()

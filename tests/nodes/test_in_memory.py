@@ -5,18 +5,14 @@ import threading
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from kapelle.nodes.agent import agent
 from kapelle.nodes.in_memory import (
     LocalEngine,
     MemoryJournal,
-    MemoryLedger,
     MemoryRegistry,
     in_memory,
 )
-from kapelle.state.budget import Budget, Usage, fits
 from kapelle.state.context import MasterContext
 from kapelle.state.errors import Misbuilt
 from kapelle.state.event import Event
@@ -86,73 +82,6 @@ def test_one_engine_serves_several_loops() -> None:
         assert asyncio.run(most_at_once(engine, in_thread, 3)) == 1
 
 
-# ── ledger ────────────────────────────────────────────────────────────────────────────────────
-
-steps = st.lists(
-    st.tuples(st.sampled_from(["reserve", "settle"]), st.integers(0, 5), st.integers(0, 50)),
-    max_size=30,
-)
-
-
-@settings(deadline=None, derandomize=True, max_examples=50)
-@given(steps, st.integers(0, 120))
-def test_reservations_never_break_the_budget_however_they_come(
-    orders: list[tuple[str, int, int]], limit: int
-) -> None:
-    """The book is compared with the simplest one there is: a dict of what counts."""
-
-    async def main() -> None:
-        ledger, budget = MemoryLedger(), Budget(tokens=limit)
-        counts: dict[int, int] = {}
-        settled: set[int] = set()
-        for act, key, tokens in orders:
-            usage = Usage(output_tokens=tokens)
-            if act == "reserve":
-                room = key in counts or fits(
-                    budget, Usage(output_tokens=sum(counts.values())), usage
-                )
-                assert await ledger.reserve("run", str(key), usage, budget) == room
-                if room:
-                    counts.setdefault(key, tokens)
-                    assert key in settled or sum(counts.values()) <= limit or settled
-            else:
-                await ledger.settle("run", str(key), usage)
-                if key in counts and key not in settled:
-                    settled.add(key)
-                    counts[key] = tokens
-            assert (await ledger.spent("run")).tokens == sum(counts.values())
-
-    asyncio.run(main())
-
-
-async def test_each_run_has_its_own_book() -> None:
-    ledger, one = MemoryLedger(), Usage(calls=1)
-    assert await ledger.reserve("a", "k", one, Budget(calls=1))
-    assert await ledger.reserve("b", "k", one, Budget(calls=1))
-    assert not await ledger.reserve("a", "l", one, Budget(calls=1))
-
-
-async def test_a_reservation_told_twice_is_one() -> None:
-    ledger, one = MemoryLedger(), Usage(calls=1)
-    for _ in range(3):
-        assert await ledger.reserve("a", "k", one, Budget(calls=1))
-    assert await ledger.spent("a") == one
-
-
-async def test_a_book_that_is_opened_is_empty_again() -> None:
-    ledger, one = MemoryLedger(), Usage(calls=1)
-    assert await ledger.reserve("a", "k", one, Budget(calls=1))
-    await ledger.open("a")
-    assert await ledger.spent("a") == Usage()
-    assert await ledger.reserve("a", "k", one, Budget(calls=1))
-
-
-async def test_what_was_never_reserved_cannot_be_settled() -> None:
-    ledger = MemoryLedger()
-    await ledger.settle("a", "k", Usage(calls=1))
-    assert await ledger.spent("a") == Usage()
-
-
 # ── journal, memory, registry ─────────────────────────────────────────────────────────────────
 
 
@@ -183,7 +112,7 @@ async def test_the_journal_drops_the_oldest_beyond_its_limit() -> None:
 
 async def test_a_run_s_context_is_its_own() -> None:
     memory = in_memory().memory
-    await memory.decide("a", MasterContext(goal="x"))
+    await memory.open("a", MasterContext(goal="x"))
     assert (await memory.context("a")).goal == "x"
     assert (await memory.context("b")).goal == ""
 

@@ -1,10 +1,12 @@
 """`cpu=True`: work in another process, where the function can be found again."""
 
+import asyncio
 import functools
 import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,8 +15,10 @@ from typing import Any
 
 import pytest
 
+from kapelle.graphs import manager_worker
 from kapelle.nodes import elsewhere
 from kapelle.nodes.agent import agent
+from kapelle.state.policy import Policy
 from kapelle.state.task import Brief, Task
 
 pytestmark = pytest.mark.anyio
@@ -74,6 +78,37 @@ async def test_it_works_in_another_process_with_task_and_brief() -> None:
     with pytest.raises(RuntimeError, match="its worker process died"):
         await dies.act(Task(goal="work"), Brief())
     assert (await far.act(Task(goal="again"), Brief()))[1] == "again"  # type: ignore[index]
+
+
+@agent(cpu=True)
+def slow(task: Task) -> int:
+    deadline = time.monotonic() + float(task.inputs["seconds"])  # type: ignore[arg-type]
+    while time.monotonic() < deadline:
+        pass
+    return os.getpid()
+
+
+def test_in_a_notebook_s_loop_no_cell_and_no_node_takes_the_workers_of_another_with_it() -> None:
+    """Its loop runs for ever, without a task at its root."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+
+    async def cell() -> object:
+        policy = Policy(attempts=1, backoff=0)
+        parts = [Task(id=str(n), goal="x", inputs={"seconds": n / 2}) for n in range(2)]
+        team = manager_worker(plan=agent(name="plan")(lambda task: parts), workers=[slow],
+                              policy=policy)  # fmt: skip
+        return (await team.compile().ainvoke({"task": Task(goal="work")}))["result"]
+
+    try:
+        for _ in range(2):
+            made = asyncio.run_coroutine_threadsafe(cell(), loop).result(60)
+            assert made.status == "done", made  # type: ignore[attr-defined]
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
 
 
 class Thing:
@@ -162,7 +197,34 @@ LOADER = dedent(
 """Loads a file by its path, as a command line does."""
 
 
-SCRIPTS = {"guarded": GUARDED, "by path": LOADER, "unguarded": f"{SCRIPT}main()\n"}
+ENDLESS = dedent(
+    """
+    import asyncio, threading
+    from kapelle.graphs import pipeline
+    from kapelle.nodes.agent import agent
+    from kapelle.state.policy import Policy
+    from kapelle.state.task import Task
+
+    @agent
+    def never(task):
+        threading.Event().wait()
+
+    async def main():
+        team = pipeline([never], policy=Policy(attempts=1, timeout=0.1)).compile()
+        return (await team.ainvoke({"task": Task(goal="work")}))["result"]
+
+    if __name__ == "__main__":
+        print(asyncio.run(main()).failure.kind)
+    """
+)
+
+
+SCRIPTS = {
+    "endless": ENDLESS,
+    "guarded": GUARDED,
+    "by path": LOADER,
+    "unguarded": f"{SCRIPT}main()\n",
+}
 
 
 @pytest.fixture(scope="module")
@@ -200,3 +262,11 @@ def test_a_script_that_starts_a_run_when_imported_is_told_so(
     assert said.strip() == (
         'work raised Misbuilt: put what starts a run under `if __name__ == "__main__":`'
     )
+
+
+@pytest.mark.slow
+def test_a_sync_agent_that_never_returns_does_not_keep_a_program_from_ending(
+    scripts: dict[str, subprocess.Popen[str]],
+) -> None:
+    said, _ = scripts["endless"].communicate(timeout=60)
+    assert said.strip() == "timeout"

@@ -44,7 +44,11 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def test_there_are_notebooks() -> None:
-    assert NOTEBOOKS == ["01_first_run.ipynb", "02_approval_and_resume.ipynb"]
+    assert NOTEBOOKS == [
+        "01_first_run.ipynb",
+        "02_approval_and_resume.ipynb",
+        "03_shared_memory.ipynb",
+    ]
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
@@ -77,14 +81,25 @@ def test_an_approval_is_given_here_and_elsewhere_and_the_run_goes_on(offline: Pa
     assert "ann says: Say which receipt you have seen." in text
     assert "respond by ann" in text
     for paid in (
-        "{'eur': 40, 'order': 'A-1'}",
-        "{'eur': 350, 'order': 'A-2'}",
-        "{'eur': 500, 'order': 'A-3'}",
-        "{'eur': 600, 'order': 'A-4'}",
+        "{'order': 'A-1', 'eur': 40}",
+        "{'order': 'A-2', 'eur': 350}",
+        "{'order': 'A-3', 'eur': 500}",
+        "{'order': 'A-4', 'eur': 600}",
     ):
         assert f"('done', {{'paid': {paid}}})" in text
     told = text[text.rindex("attempt    done     check") :]
-    assert told.count("check") == 1
+    assert told.count("attempt    done     check") == 1
+
+
+@pytest.mark.slow
+def test_react_and_vue_are_settled_and_remembered(offline: Path) -> None:
+    text = shown(executed("03_shared_memory.ipynb", offline))
+    assert "done {'shop': 'a shop with React', 'admin': 'an office with React'}" in text
+    assert "-> React by evidence" in text
+    assert "\n1 0\n" in text
+    assert "{'shop': 'a shop with Vue', 'admin': 'an office with Vue'}" in text
+    assert "waiting Agents contradict each other about frontend.framework. What holds?" in text
+    assert "[('Vue', 'person', 'ann')]" in text
 
 
 def _pictures(cell: NotebookNode) -> list[NotebookNode]:

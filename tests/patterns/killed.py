@@ -17,20 +17,28 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+from langgraph.store.base import BaseStore
+from langgraph.store.sqlite.aio import AsyncSqliteStore
 from langgraph.types import Command
+from pydantic import JsonValue
 
 from kapelle.checkpoints import Database
-from kapelle.graphs import manager_worker, pipeline
-from kapelle.nodes.agent import agent, as_agent
+from kapelle.graphs import hierarchy, manager_worker, marketplace, pipeline, swarm
+from kapelle.nodes.agent import FunctionAgent, agent, as_agent
 from kapelle.nodes.in_memory import in_memory
+from kapelle.nodes.memory import Law, StoreMemory
 from kapelle.nodes.pattern import Pattern
 from kapelle.state.approval import Approval, Escalation
+from kapelle.state.ballot import AheadBy, Plurality, by_key
+from kapelle.state.context import Claim, MasterContext
 from kapelle.state.policy import Policy
-from kapelle.state.task import Brief, Task
+from kapelle.state.task import Brief, Reply, Task
+from kapelle.state.verdict import Verdict
 
 POLICY = Policy(timeout=30, backoff=0, attempts=1, parallel=4)
 
@@ -114,35 +122,173 @@ def a_team_that_asks(work: Work) -> Pattern:
     return manager_worker(plan=planner, workers=[agent(name="worker")(asking)], policy=POLICY)
 
 
+def a_team_that_disagrees(work: Work) -> Pattern:
+    """Of three contradictions one is settled by rule, one by the judge, one by a person.
+
+    Whoever is told what holds works again, and keeps to it.
+    """
+    said: dict[str, tuple[str, JsonValue, float]] = {
+        "a": ("ui", "React", 1.0),
+        "b": ("ui", "Vue", 0.5),
+        "c": ("db", "PostgreSQL", 1.0),
+        "d": ("db", "MariaDB", 1.0),
+        "e": ("lang", "Python", 1.0),
+        "f": ("lang", "Rust", 1.0),
+    }
+
+    async def claiming(task: Task, brief: Brief) -> Reply:
+        key, value, sure = said[task.id]
+        if brief.feedback:
+            held = {d.key: d.value for d in brief.context.decisions} if brief.context else {}
+            value, task = held[key], task.model_copy(update={"id": f"{task.id}-again"})
+        claim = Claim(key=key, value=value, confidence=sure)
+        return Reply(output=await work(task, brief), claims=(claim,))
+
+    @agent
+    async def planner(task: Task) -> list[Task]:
+        return [Task(id=i, goal="work") for i in said]
+
+    @agent
+    async def judge(task: Task, brief: Brief) -> Verdict:
+        return Verdict(decision="accept", rulings={"db": "MariaDB"} if brief.disputes else {})
+
+    workers = [agent(name="worker")(claiming)]
+    return manager_worker(plan=planner, workers=workers, judge=judge, policy=POLICY)
+
+
+def teams_that_disagree(work: Work) -> Pattern:
+    """One such team in a team in a line."""
+    inner = as_agent(a_team_that_disagrees(work), name="inner")
+
+    @agent
+    async def planner(task: Task) -> list[Task]:
+        return [Task(id="part", goal="work")]
+
+    team = as_agent(manager_worker(plan=planner, workers=[inner], policy=POLICY), name="outer")
+    return pipeline([team, agent(name="last")(work)], policy=POLICY)
+
+
 def a_line_with_a_team_in_it(work: Work) -> Pattern:
     """A stage, a team, a stage."""
     first, last = agent(name="first")(work), agent(name="last")(work)
     return pipeline([first, as_agent(a_team(work), name="team"), last], policy=POLICY)
 
 
+def a_stream(work: Work) -> Pattern:
+    """Four items on three stages."""
+    return pipeline([agent(name=name)(work) for name in ("first", "next", "last")], policy=POLICY)
+
+
+def a_tree(work: Work) -> Pattern:
+    """A dozen leaves under five managers; what they made, one after the other."""
+    return hierarchy(agent(name="leaf")(work), merge=" ".join, branching=3, policy=POLICY)
+
+
+def voter(work: Work, name: str, answer: str) -> FunctionAgent:
+    """A peer that always says the same."""
+
+    @agent(name=name)
+    async def vote(task: Task, brief: Brief) -> dict[str, str]:
+        return {"vote": answer, "made": await work(task, brief)}
+
+    return vote
+
+
+def a_swarm(work: Work) -> Pattern:
+    """Two waves: three of five are asked, one of whom differs; then both others."""
+    peers = [voter(work, f"p{n}", answer) for n, answer in enumerate("xyxyx")]
+    return swarm(peers, rule=Plurality(), same=by_key("vote"), policy=POLICY)
+
+
+def a_line_of_swarms(work: Work) -> Pattern:
+    """Three stages, each a swarm that asks one peer again until it has said the same four times."""
+    crowds = [
+        as_agent(
+            swarm(
+                [voter(work, f"{name}-peer", "x")],
+                rule=AheadBy(k=4),
+                same=by_key("vote"),
+                policy=POLICY,
+            ),
+            name=name,
+        )
+        for name in ("one", "two", "three")
+    ]
+    return pipeline(crowds, policy=POLICY)
+
+
+def a_market(work: Work) -> Pattern:
+    """Eight tasks side by side, spread over three bidders."""
+    agents = [agent(name=name)(work) for name in ("ann", "bob", "cyd")]
+    return marketplace(agents, rule="assignment", policy=POLICY)
+
+
+TASKS = [{"id": f"m{n}", "goal": "work"} for n in range(8)]
+"""What the market awards."""
+
+ITEMS: dict[str, list[Any]] = {"a_stream": list("abcd"), "a_tree": list(range(12))}
+"""What is given to the graphs that take items."""
+
 GRAPHS: dict[str, Callable[[Work], Pattern]] = {
-    graph.__name__: graph for graph in (a_team, a_team_that_asks, a_line_with_a_team_in_it)
+    graph.__name__: graph
+    for graph in (
+        a_team,
+        a_team_that_asks,
+        a_team_that_disagrees,
+        teams_that_disagree,
+        a_line_with_a_team_in_it,
+        a_stream,
+        a_tree,
+        a_swarm,
+        a_line_of_swarms,
+        a_market,
+    )
 }
 
 
+class FatalMemory(StoreMemory):
+    """A memory that kills its process right after a change, before anything else is kept."""
+
+    def __init__(self, store: BaseStore, work: Work) -> None:
+        super().__init__(store)
+        self._work = work
+
+    async def change(self, thread: str, law: Law) -> MasterContext:
+        """Change the document; to be killed by a change counts as a beginning."""
+        before = await self.context(thread)
+        now = await super().change(thread, law)
+        if now.decisions != before.decisions:
+            self._work.begun += 1
+            if self._work.begun == self._work.fatal:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return now
+
+
 @asynccontextmanager
-async def saver_in(kind: str, folder: Path) -> AsyncIterator[Any]:
-    """What the run is kept in."""
+async def saver_in(kind: str, folder: Path) -> AsyncIterator[tuple[Any, BaseStore]]:
+    """What the run is kept in, and its memory."""
     if kind == "database":
         async with Database(str(folder / "runs.db")) as db:
-            yield db.saver
+            yield db.saver, db.store
     else:
-        async with AsyncSqliteSaver.from_conn_string(str(folder / "runs.sqlite")) as official:
-            yield official
+        path = str(folder / "runs.sqlite")
+        async with (
+            AsyncSqliteSaver.from_conn_string(path) as official,
+            AsyncSqliteStore.from_conn_string(str(folder / "memory.sqlite")) as store,
+        ):
+            await store.setup()
+            yield official, store
 
 
 async def drive(kind: str, graph: str, folder: Path, fatal: int) -> None:
     """Start or go on, answering what is asked, to the end; the result goes to a file."""
-    async with saver_in(kind, folder) as saver:
-        app = GRAPHS[graph](Work(folder, fatal)).compile(checkpointer=saver)
-        services = in_memory()
+    work = Work(folder, fatal)
+    async with saver_in(kind, folder) as (saver, store):
+        app = GRAPHS[graph](work).compile(checkpointer=saver)
+        services = replace(in_memory(), memory=FatalMemory(store, work))
         begun = await saver.aget_tuple(CONFIG) is not None
-        given: Any = None if begun else {"task": Task(goal="all of it")}
+        inputs: dict[str, Any] = {"items": ITEMS[graph]} if graph in ITEMS else {"tasks": TASKS}
+        given: Any = None if begun else {"task": Task(goal="all of it", inputs=inputs)}
         while True:
             final = await app.ainvoke(given, CONFIG, context=services, durability="sync")
             asks = final.get("__interrupt__")
@@ -151,6 +297,10 @@ async def drive(kind: str, graph: str, folder: Path, fatal: int) -> None:
             answer = Approval(decision="approve", by="ann").model_dump()
             given = Command(resume={asks[0].id: answer})
         (folder / "result").write_text(final["result"].model_dump_json())
+        held = await services.memory.context("t1")
+        (folder / "context").write_text(
+            held.model_dump_json(exclude={"decisions": {"__all__": {"step"}}})
+        )
 
 
 def forked(work: Callable[[], None]) -> int:
@@ -191,10 +341,23 @@ def told(folder: Path, ends: list[int]) -> dict[str, Any]:
         "status": result.get("status"),
         "output": result.get("output"),
         "calls": result.get("usage", {}).get("calls"),
+        "contradictions": result.get("contradictions"),
+        "context": (folder / "context").read_text() if (folder / "context").exists() else None,
     }
 
 
-BEGINNINGS = {"a_team": 12, "a_team_that_asks": 12, "a_line_with_a_team_in_it": 14}
+BEGINNINGS = {
+    "a_team": 12,
+    "a_team_that_asks": 12,
+    "a_team_that_disagrees": 10,
+    "teams_that_disagree": 11,
+    "a_line_with_a_team_in_it": 14,
+    "a_stream": 12,
+    "a_tree": 12,
+    "a_swarm": 5,
+    "a_line_of_swarms": 12,
+    "a_market": 8,
+}
 """How often a part begins in an undisturbed run."""
 
 

@@ -28,11 +28,11 @@ def change(**more: Any) -> Policy:
 
 
 async def test_dependents_park_independent_work_finishes_and_nothing_repeats(
-    crew: Crew, saver: Saver
+    crew: Crew, everywhere: Saver
 ) -> None:
     plan = [task("a"), task("b", "a"), task("c", "b"), task("x"), task("y", "x")]
     team = manager_worker(plan=crew.planner(plan), workers=[crew.worker(a=ASK)], policy=QUICK)
-    run = await Run(team, saver).go()
+    run = await Run(team, everywhere).go()
     assert set(run.asks) == {"a"}
     assert crew.did == {"task": 1, "a": 1, "x": 1, "y": 1}
     await run.answer()
@@ -119,11 +119,11 @@ async def test_several_asks_are_answered_in_any_order(
     assert crew.did == dict.fromkeys(["task", *"abcde"], 1)
 
 
-async def test_several_asks_are_answered_at_once(crew: Crew, saver: Saver) -> None:
+async def test_several_asks_are_answered_at_once(crew: Crew, everywhere: Saver) -> None:
     worker = crew.worker(a=ASK, b=ASK)
     plan = [task("a"), task("b"), task("c", "a", "b")]
     team = manager_worker(plan=crew.planner(plan), workers=[worker], policy=QUICK)
-    run = await (await Run(team, saver).go()).answer("a", "b")
+    run = await (await Run(team, everywhere).go()).answer("a", "b")
     assert run.result.output == "c(a,b)"
     assert crew.did == dict.fromkeys(["task", *"abc"], 1)
 

@@ -1,8 +1,10 @@
 """A limit is a limit: a run of N calls makes N calls and leaves with what it has."""
 
+from typing import Any
+
 import pytest
 
-from kapelle.graphs import manager_worker, pipeline
+from kapelle.graphs import hierarchy, manager_worker, marketplace, pipeline
 from kapelle.nodes.agent import as_agent
 from kapelle.state.approval import Escalation
 from kapelle.state.budget import Budget, Usage
@@ -43,7 +45,9 @@ async def test_nobody_plans_anew_or_takes_over_when_the_budget_is_empty(
     plan = [task("a"), task("b"), task("c")]
     policy = calls(2, replans=3, on_failure="ask")
     team = manager_worker(plan=crew.planner(plan), workers=workers, policy=policy)
-    result = (await Run(team, memory).go()).result
+    run = await Run(team, memory).go()
+    assert "3 calls; the budget leaves 1 of 2" in run.asks["task"].value.reason
+    result = (await run.answer()).result
     assert (result.status, crew.calls) == ("partial", 2)
 
 
@@ -130,3 +134,170 @@ async def test_unsaved_runs_have_a_budget_each(crew: Crew) -> None:
     for _ in range(5):
         final = await compiled.ainvoke({"task": Task(goal="x")})
         assert final["result"].status == "done"
+
+
+# ── when it is exhausted ──────────────────────────────────────────────────────────────────────
+
+
+async def test_a_partial_result_says_what_is_missing_and_what_it_would_have_cost(
+    crew: Crew, memory: Saver
+) -> None:
+    plan = [task("a"), task("b"), task("c"), task("d", "c")]
+    team = manager_worker(plan=crew.planner(plan), workers=[crew.worker()], policy=calls(3))
+    result = (await Run(team, memory).go()).result
+    assert (result.status, result.missing) == ("partial", ("c", "d"))
+    assert result.failure is not None
+    assert (result.failure.kind, result.failure.wanted) == ("budget", Usage(calls=2))
+    assert "no room for 2 parts, at most 0 tokens, 2 calls" in result.failure.message
+
+
+async def test_a_person_adds_to_the_budget_and_the_rest_is_done(crew: Crew, saver: Saver) -> None:
+    plan = [task("a"), task("b"), task("c"), task("d", "c")]
+    policy = calls(3, on_budget="ask")
+    team = manager_worker(plan=crew.planner(plan), workers=[crew.worker()], policy=policy)
+    run = await Run(team, saver).go()
+    evidence = run.asks["task"].value.evidence
+    assert (evidence["add"]["calls"], evidence["missing"]) == (2, ["c", "d"])
+    await run.answer(decision="approve")
+    assert (run.result.status, crew.calls) == ("done", 5)
+    assert crew.did == {"a": 1, "b": 1, "c": 1, "d": 1, "task": 1}, "nothing was done twice"
+
+
+async def test_a_person_s_own_figure_counts_and_is_asked_again_when_it_is_too_small(
+    crew: Crew, memory: Saver
+) -> None:
+    plan = [task("a"), task("b"), task("c")]
+    policy = calls(2, on_budget="ask")
+    team = manager_worker(plan=crew.planner(plan), workers=[crew.worker()], policy=policy)
+    run = await (await Run(team, memory).go()).answer(value={"add": {"calls": 1}})
+    assert run.asks["task"].value.evidence["missing"] == ["c"]
+    await run.answer(decision="edit", value={"calls": 1})
+    assert (run.result.status, crew.calls) == ("done", 4)
+
+
+async def test_a_person_who_adds_nothing_gets_what_is_finished(crew: Crew, saver: Saver) -> None:
+    policy = calls(2, on_budget="ask")
+    plan = [task("a"), task("b")]
+    team = manager_worker(plan=crew.planner(plan), workers=[crew.worker()], policy=policy)
+    result = (await (await Run(team, saver).go()).answer(decision="reject")).result
+    assert (result.status, result.missing, crew.calls) == ("partial", ("b",), 2)
+
+
+async def test_a_line_goes_on_with_a_larger_budget(crew: Crew, saver: Saver) -> None:
+    stages = [crew.worker(name) for name in ("one", "two")]
+    run = await Run(pipeline(stages, policy=calls(1, on_budget="ask")), saver).go()
+    assert (await run.answer()).result.status == "done"
+    assert [name for name, _ in crew.by] == ["one", "two"]
+
+
+async def test_a_line_nobody_adds_to_leaves_what_it_has(crew: Crew, memory: Saver) -> None:
+    stages = [crew.worker(name) for name in ("one", "two")]
+    run = await Run(pipeline(stages, policy=calls(1, on_budget="ask")), memory).go()
+    result = (await run.answer(decision="reject")).result
+    assert (result.status, crew.calls) == ("partial", 1)
+    assert result.failure is not None
+    assert result.failure.wanted == Usage(calls=1)
+
+
+@pytest.mark.parametrize("most", [0, 2, 3])
+async def test_whoever_plans_merges_or_judges_goes_on_with_a_larger_budget(
+    crew: Crew, memory: Saver, most: int
+) -> None:
+    team = manager_worker(
+        plan=crew.planner([task("a")]), workers=[crew.worker()],
+        synthesize=crew.worker("merger"), judge=crew.judge(), policy=calls(most, on_budget="ask"),
+    )  # fmt: skip
+    run = await Run(team, memory).go()
+    while run.asks:
+        assert run.asks["task"].value.evidence["add"]["calls"] == 1
+        await run.answer()
+    assert (run.result.status, crew.calls) == ("done", 4), "nothing was done twice"
+
+
+@pytest.mark.parametrize(
+    ("most", "missing", "output"),
+    [(0, "task", None), (2, "merger", "a()"), (3, "critic", "merged")],
+)
+async def test_without_room_for_a_manager_s_own_work_what_is_finished_leaves(
+    crew: Crew, memory: Saver, most: int, missing: str, output: object
+) -> None:
+    for thread, policy in enumerate([calls(most), calls(most, on_budget="ask")]):
+        team = manager_worker(
+            plan=crew.planner([task("a")]), workers=[crew.worker()],
+            synthesize=crew.worker("merger", task="merged"), judge=crew.judge(), policy=policy,
+        )  # fmt: skip
+        run = await Run(team, memory, thread=f"t{thread}").go()
+        if run.asks:
+            await run.answer(decision="reject")
+        assert run.result.status == ("partial" if most else "failed")
+        assert (run.result.output, run.result.missing[-1:]) == (output, (missing,))
+        assert run.result.failure is not None
+        assert run.result.failure.wanted == Usage(calls=1)
+
+
+async def test_every_pattern_sums_what_was_left_out(crew: Crew, memory: Saver) -> None:
+    stages = [crew.worker(name) for name in ("one", "two", "three")]
+    each = [task(n).model_dump(mode="json") for n in "abcd"]
+    cases: list[tuple[int, int, Any, dict[str, Any]]] = [
+        (1, 2, pipeline(stages, policy=calls(1)), {}),
+        (2, 4, pipeline(stages, policy=calls(2)), {"items": ["a", "b"]}),
+        (3, 7, hierarchy(crew.worker("leaf"), merge=len, branching=3, policy=calls(3)),
+         {"items": [*range(10)]}),
+        (3, 1, marketplace([crew.worker("bidder")], policy=calls(3)), {"tasks": each}),
+    ]  # fmt: skip
+    for most, left, graph, inputs in cases:
+        run = Run(graph, memory, thread=f"{most}/{left}")
+        run.task = Task(goal="all of it", inputs=inputs)
+        result = (await run.go()).result
+        assert (result.status, result.usage.calls) == ("partial", most)
+        assert result.failure is not None
+        assert (result.failure.wanted, result.failure.parts) == (Usage(calls=left), left)
+        assert result.failure.message.count("left no room") == 1
+
+
+# ── budgets within budgets ────────────────────────────────────────────────────────────────────
+
+
+async def test_an_inner_graph_has_its_own_budget_out_of_the_outer_one(
+    crew: Crew, memory: Saver
+) -> None:
+    inner = as_agent(
+        manager_worker(
+            plan=crew.planner([task(n) for n in "vwxyz"], name="inner planner"),
+            workers=[crew.worker("inner worker")], policy=calls(4),
+        ),
+        name="inner",
+    )  # fmt: skip
+    plan = [task("a"), task("b")]
+    outer = manager_worker(plan=crew.planner(plan), workers=[inner], policy=calls(7))
+    run = await Run(outer, memory).go()
+    assert run.result.usage.calls == crew.calls == 7
+    ledger = run.services.ledger
+    assert (await ledger.spent("t1")).calls == 7
+
+
+async def test_an_outer_task_s_budget_holds_for_the_agents_inside(
+    crew: Crew, memory: Saver
+) -> None:
+    inner = as_agent(
+        pipeline([crew.worker(name) for name in ("one", "two", "three")], policy=QUICK),
+        name="inner",
+    )
+    plan = [task("a", budget={"calls": 2}), task("b")]
+    outer = manager_worker(plan=crew.planner(plan), workers=[inner], policy=QUICK)
+    result = (await Run(outer, memory).go()).result
+    assert (result.status, result.missing, crew.calls) == ("partial", ("a/three",), 6)
+
+
+async def test_each_agent_and_each_task_has_a_budget(crew: Crew, memory: Saver) -> None:
+    plan = [task("a", agent="ann"), task("b", agent="ann"), task("c", agent="bob")]
+    each = QUICK.model_copy(update={"per_agent": Budget(calls=1)})
+    workers = [crew.worker("ann"), crew.worker("bob")]
+    team = manager_worker(plan=crew.planner(plan), workers=workers, policy=each)
+    result = (await Run(team, memory).go()).result
+    assert (result.status, result.missing, crew.calls) == ("partial", ("b",), 3)
+    again = QUICK.model_copy(update={"per_task": Budget(calls=2), "attempts": 5})
+    failing = crew.worker("eve", anything=ConnectionError("reset"))
+    team = manager_worker(plan=crew.planner([task("a")]), workers=[failing], policy=again)
+    await Run(team, memory, thread="t2").go()
+    assert crew.calls == 3 + 1 + 2

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system doe
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on_and_no_finished_part_repeats(tmp_path: Path) -> None:
-    goes_on("database", 3, tmp_path)
+    goes_on("database", 2, tmp_path)
 
 
 @pytest.mark.soak

@@ -4,10 +4,11 @@ from itertools import permutations
 
 import pytest
 
-from kapelle.graphs import manager_worker, pipeline
+from kapelle.graphs import manager_worker, marketplace, pipeline
 from kapelle.nodes.agent import Agent, GraphAgent, as_agent
 from kapelle.nodes.pattern import Pattern
 from kapelle.state.approval import Escalation
+from kapelle.state.market import Offer
 from kapelle.state.task import Plan
 from kapelle.state.verdict import Verdict
 from tests.patterns.conftest import Saver
@@ -220,3 +221,40 @@ async def test_events_of_nested_agents_are_in_the_journal_of_the_run(
     assert ("inner worker", "x") in tried
     assert ("planner", "task") in tried
     assert len({e.key for e in await run.events()}) == len(await run.events())
+
+
+async def test_a_market_in_a_team_and_a_team_in_a_market(crew: Crew, saver: Saver) -> None:
+    bids = {"inner": Offer(price=1), "other": Offer(price=9)}
+    market = marketplace(
+        [inner(crew, task("x"), task("y", "x")), crew.worker("other")], bids=bids, policy=QUICK
+    )
+    outer = team(crew, [task("a"), task("b", "a")], as_agent(market, name="market"))
+    result = (await Run(outer, saver).go()).result
+    assert (result.status, result.output) == ("done", "y(x)")
+    assert crew.did["x"] == crew.did["y"] == 2
+    assert result.usage.calls == crew.calls
+
+
+async def test_an_ask_in_a_team_in_a_market_in_a_line(crew: Crew, saver: Saver) -> None:
+    bids = {"inner": Offer(price=1), "other": Offer(price=9)}
+    market = marketplace(
+        [inner(crew, task("x"), task("y", "x"), x=ASK), crew.worker("other")],
+        bids=bids,
+        policy=QUICK,
+    )
+    line = pipeline([crew.worker("first"), as_agent(market, name="market")], policy=QUICK)
+    run = await Run(line, saver).go()
+    assert set(run.asks) == {"x"}
+    assert (await run.answer()).result.output == "y(x)"
+    assert set(crew.did.values()) == {1}, "nothing is done twice"
+    assert "other" not in {name for name, _ in crew.by}
+
+
+async def test_a_market_that_nobody_serves_leaves_it_to_the_next_worker(
+    crew: Crew, memory: Saver
+) -> None:
+    market = marketplace([crew.worker("c")], bids={"c": Offer(decline="busy")}, policy=QUICK)
+    workers = [as_agent(market, name="a market"), crew.worker("other")]
+    result = (await Run(team(crew, [task("a")], *workers), memory).go()).result
+    assert (result.status, result.output) == ("done", "a()")
+    assert crew.briefs["a"][0].feedback == ("of 1 that were called, 1 declined",)

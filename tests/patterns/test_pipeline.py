@@ -3,10 +3,13 @@
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from kapelle.graphs import pipeline
+from kapelle.nodes.agent import as_agent
 from kapelle.state.approval import Choice, Escalation
-from kapelle.state.budget import Usage
+from kapelle.state.budget import Budget, Usage
+from kapelle.state.errors import Misbuilt, Renamed
 from kapelle.state.policy import Policy
 from kapelle.state.task import Reply, Task
 from kapelle.state.verdict import Verdict
@@ -24,9 +27,11 @@ def change(**more: Any) -> Policy:
     return QUICK.model_copy(update=more)
 
 
-async def test_each_stage_works_on_what_the_earlier_ones_made(crew: Crew, saver: Saver) -> None:
+async def test_each_stage_works_on_what_the_earlier_ones_made(
+    crew: Crew, everywhere: Saver
+) -> None:
     stages = [crew.worker(name) for name in ("find", "draft", "polish")]
-    result = (await Run(pipeline(stages, policy=QUICK), saver, goal="write").go()).result
+    result = (await Run(pipeline(stages, policy=QUICK), everywhere, goal="write").go()).result
     assert (result.task, result.status, result.agent) == ("task", "done", "polish")
     assert crew.by == [(n, n) for n in ("find", "draft", "polish")]
     (last,) = crew.briefs["polish"]
@@ -40,14 +45,14 @@ async def test_without_a_saver_it_works_as_well(crew: Crew) -> None:
 
 
 async def test_the_line_stops_where_a_stage_fails_and_keeps_what_was_finished(
-    crew: Crew, saver: Saver
+    crew: Crew, everywhere: Saver
 ) -> None:
     stages = [
         crew.worker("find"),
         crew.worker("draft", draft=ValueError("no")),
         crew.worker("last"),
     ]
-    result = (await Run(pipeline(stages, policy=QUICK), saver).go()).result
+    result = (await Run(pipeline(stages, policy=QUICK), everywhere).go()).result
     assert (result.status, result.output) == ("partial", {"find": "find()"})
     assert result.missing == ("draft", "last")
     assert result.failure is not None
@@ -99,10 +104,10 @@ ANSWERS = [
 
 @pytest.mark.parametrize(("decision", "more", "status", "_"), ANSWERS)
 async def test_a_stage_may_turn_to_a_person(
-    crew: Crew, saver: Saver, decision: Choice, more: dict[str, Any], status: str, _: object
+    crew: Crew, everywhere: Saver, decision: Choice, more: dict[str, Any], status: str, _: object
 ) -> None:
     stages = [crew.worker("first", first=[ASK, "thought through"]), crew.worker("last")]
-    run = await Run(pipeline(stages, policy=QUICK), saver).go()
+    run = await Run(pipeline(stages, policy=QUICK), everywhere).go()
     assert run.asks["first"].value == ASK.model_copy(update={"task": "first", "by": "first"})
     await run.answer(decision=decision, **more)
     assert run.result.status == status
@@ -118,12 +123,26 @@ async def test_a_stage_may_turn_to_a_person(
         assert crew.briefs["first"][1].feedback == ("ann says: say why",)
 
 
-async def test_work_a_judge_is_never_content_with_ends_at_a_person(
+async def test_work_a_judge_is_never_content_with_stops_the_line(crew: Crew, saver: Saver) -> None:
+    judge = crew.worker("critic", last=AGAIN, anything=Verdict(decision="accept"))
+    stages = [crew.worker("first"), crew.worker("last"), crew.worker("never")]
+    result = (await Run(pipeline(stages, gates=judge, policy=change(rounds=1)), saver).go()).result
+    assert (result.status, result.output) == ("partial", {"first": "first()"})
+    assert result.missing == ("last", "never")
+    assert (result.parts["last"].status, result.parts["last"].output) == ("refused", "last()")
+    assert result.failure is not None
+    assert result.failure.message == (
+        "the gate behind 'last' stopped the line after 2 tries: too short"
+    )
+    assert crew.calls == result.usage.calls == 6
+
+
+async def test_work_a_judge_is_never_content_with_may_go_to_a_person(
     crew: Crew, saver: Saver
 ) -> None:
     judge = crew.worker("critic", anything=AGAIN)
     line = pipeline([crew.worker("first"), crew.worker("last")], gates={"first": judge},
-                    policy=change(rounds=1))  # fmt: skip
+                    policy=change(rounds=1, on_failure="ask"))  # fmt: skip
     run = await Run(line, saver).go()
     shown = run.asks["first"].value
     assert (shown.reason, shown.evidence) == ("too short", "first()")
@@ -181,6 +200,137 @@ async def test_a_second_task_on_the_thread_starts_afresh(crew: Crew, saver: Save
     assert crew.briefs["first"][-2].context.goal == "something else"
     assert result.usage == Usage(calls=crew.calls - first)
     assert crew.calls - first == 4
+
+
+async def test_a_gate_may_stop_the_line_at_once(crew: Crew, saver: Saver) -> None:
+    judge = crew.worker("critic", last=Verdict(decision="stop", reason="it would hurt someone"))
+    stages = [crew.worker("first"), crew.worker("last"), crew.worker("never")]
+    result = (await Run(pipeline(stages, gates={"last": judge}, policy=QUICK), saver).go()).result
+    assert (result.status, result.output) == ("partial", {"first": "first()"})
+    assert result.failure is not None
+    assert "it would hurt someone" in result.failure.message
+    assert "never" not in crew.did
+
+
+async def test_what_was_finished_before_a_person_said_no_is_kept(crew: Crew, saver: Saver) -> None:
+    stages = [crew.worker("first"), crew.worker("last", last=ASK)]
+    run = await Run(pipeline(stages, policy=QUICK), saver).go()
+    result = (await run.answer(decision="reject", reason="dull")).result
+    assert (result.status, result.output) == ("partial", {"first": "first()"})
+    assert (result.missing, result.parts["last"].output) == (("last",), "a thought")
+    assert result.failure is not None
+    assert result.failure.kind == "refused"
+
+
+class Letter(BaseModel):
+    """What a stage is to write."""
+
+    text: str
+    pages: int
+
+
+async def test_a_schema_may_be_a_gate_and_says_what_is_wrong(crew: Crew, memory: Saver) -> None:
+    drafts = [{"text": "Dear"}, {"text": "Dear", "pages": 1}]
+    line = pipeline([crew.worker("draft", draft=drafts)], gates=Letter, policy=QUICK)
+    result = (await Run(line, memory).go()).result
+    assert result.output == {"text": "Dear", "pages": 1}
+    assert crew.briefs["draft"][1].feedback == ("pages: Field required",)
+
+
+@pytest.mark.parametrize(
+    ("said", "feedback"),
+    [(False, "it was not accepted"), ("too loud", "too loud"), (["a", "b"], "a; b"),
+     (Verdict(decision="revise", reason="dull"), "dull")],
+)  # fmt: skip
+async def test_a_plain_function_may_be_a_gate(
+    crew: Crew, memory: Saver, said: object, feedback: str
+) -> None:
+    def loud(output: object) -> object:
+        return said if output == "LOUD" else True
+
+    stage = crew.worker("draft", draft=["LOUD", "soft"])
+    result = (await Run(pipeline([stage], gates=loud, policy=QUICK), memory).go()).result
+    assert (result.output, result.usage.calls) == ("soft", 2)
+    assert crew.briefs["draft"][1].feedback == (feedback,)
+
+
+async def test_where_a_plain_function_breaks_a_person_decides(crew: Crew, memory: Saver) -> None:
+    line = pipeline([crew.worker("draft")], gates=lambda output: output["pages"], policy=QUICK)
+    run = await Run(line, memory).go()
+    assert "raised TypeError" in run.asks["draft"].value.reason
+    assert (await run.answer()).result.output == "draft()"
+
+
+async def test_several_checks_are_made_in_order_and_the_first_no_decides(
+    crew: Crew, memory: Saver
+) -> None:
+    soft = crew.judge(name="soft")
+    strict = crew.judge(AGAIN, name="strict")
+    line = pipeline(
+        [crew.worker("draft")], gates=[lambda output: True, soft, strict, soft], policy=QUICK
+    )
+    result = (await Run(line, memory).go()).result
+    assert [n for n, _ in crew.by] == ["draft", "soft", "strict", "draft", "soft", "strict", "soft"]
+    assert result.usage.calls == crew.calls
+
+
+async def test_a_judge_that_answered_is_not_asked_again_when_a_later_one_waited(
+    crew: Crew, saver: Saver
+) -> None:
+    asks = pipeline([crew.worker("weighs", weighs=ASK)], policy=QUICK)
+    gates = [crew.judge(name="quick"), as_agent(asks, name="slow")]
+    run = await Run(pipeline([crew.worker("draft")], gates=gates, policy=QUICK), saver).go()
+    await run.answer("weighs", decision="edit", value={"decision": "accept"})
+    assert run.result.output == "draft()"
+    assert [n for n, _ in crew.by] == ["draft", "quick", "weighs"]
+
+
+async def test_a_judge_the_budget_leaves_no_room_for_stops_the_line(
+    crew: Crew, memory: Saver
+) -> None:
+    stages = [crew.worker("first"), crew.worker("last")]
+    policy = change(budget=Budget(calls=3), on_failure="ask")
+    result = (await Run(pipeline(stages, gates=crew.judge(), policy=policy), memory).go()).result
+    assert (result.status, result.output) == ("partial", {"first": "first()"})
+    assert result.parts["last"].output == "last()", "unjudged, and not lost"
+    assert result.failure is not None
+    assert result.failure.kind == "budget"
+
+
+async def test_an_agent_may_have_several_stages(crew: Crew, saver: Saver) -> None:
+    turn = crew.worker("turn")
+    line = pipeline([turn, crew.worker("look"), turn], policy=change(look_back=1))
+    result = (await Run(line, saver).go()).result
+    assert [t for _, t in crew.by] == ["turn 1", "look", "turn 2"]
+    assert list(crew.briefs["turn 2"][0].results) == ["look"]
+    assert result.output == "turn 2()"
+
+
+def test_gates_must_be_gates_and_stand_behind_a_stage(crew: Crew) -> None:
+    with pytest.raises(Misbuilt, match="gates for \\['other'\\]"):
+        pipeline([crew.worker()], gates={"other": crew.judge()})
+    with pytest.raises(Misbuilt, match="is no agent"):
+        pipeline([crew.worker()], gates=[3])  # type: ignore[list-item]
+    one = crew.worker("a")
+    with pytest.raises(Misbuilt, match="two stages would be called 'a 1'"):
+        pipeline([one, one, crew.worker("a 1")])
+
+
+async def test_a_run_whose_stages_were_renamed_says_so_and_goes_on_once_they_are_not(
+    crew: Crew, saver: Saver
+) -> None:
+    def line(*names: str) -> Run:
+        return Run(pipeline([crew.worker(n, draft=ASK) for n in names], policy=QUICK), saver)
+
+    first = await line("find", "draft").go()
+    renamed = line("find", "write")
+    renamed.final = first.final
+    with pytest.raises(Renamed, match="stopped at stage 'draft', where the pipeline now has") as no:
+        await renamed.answer()
+    assert "('find', 'draft') and resume" in str(no.value)
+    same = line("find", "draft")
+    same.final = first.final
+    assert (await same.answer()).result.output == "a thought"
 
 
 async def test_a_line_that_waits_forgets_its_ask_when_a_second_task_comes(

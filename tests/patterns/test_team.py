@@ -21,9 +21,9 @@ DIAMOND = [task("a"), task("b", "a"), task("c", "a"), task("d", "b", "c")]
 # ── the work ──────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_every_part_is_done_once_after_what_it_needs(crew: Crew, saver: Saver) -> None:
+async def test_every_part_is_done_once_after_what_it_needs(crew: Crew, everywhere: Saver) -> None:
     team = manager_worker(plan=crew.planner(DIAMOND), workers=[crew.worker()], policy=QUICK)
-    result = (await Run(team, saver).go()).result
+    result = (await Run(team, everywhere).go()).result
     assert (result.status, result.output, result.missing) == ("done", "d(b,c)", ())
     assert crew.did == {"task": 1, "a": 1, "b": 1, "c": 1, "d": 1}
     order = [t for _, t in crew.by]
@@ -110,11 +110,13 @@ async def test_a_plan_may_be_a_plan(crew: Crew, memory: Saver) -> None:
 # ── what fails ────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_one_failing_worker_costs_no_sibling_its_result(crew: Crew, saver: Saver) -> None:
+async def test_one_failing_worker_costs_no_sibling_its_result(
+    crew: Crew, everywhere: Saver
+) -> None:
     plan = [task("a"), task("b"), task("c", "a"), task("d", "b"), task("e", "c")]
     worker = crew.worker(a=ValueError("no"))
     team = manager_worker(plan=crew.planner(plan), workers=[worker], policy=QUICK)
-    result = (await Run(team, saver).go()).result
+    result = (await Run(team, everywhere).go()).result
     assert (result.status, result.output) == ("partial", {"d": "d(b)"})
     assert result.missing == ("a", "c", "e")
     assert crew.did == {"task": 1, "b": 1, "d": 1}
@@ -143,7 +145,8 @@ async def test_a_second_worker_takes_over_and_is_told_why(crew: Crew, saver: Sav
 
 async def test_two_workers_are_tried_and_no_third(crew: Crew, memory: Saver) -> None:
     workers = [crew.worker(name, a=ValueError("no")) for name in ("ann", "bob", "cyd")]
-    team = manager_worker(plan=crew.planner([task("a")]), workers=workers, policy=QUICK)
+    two = QUICK.model_copy(update={"agents_per_task": 2, "on_failure": "partial"})
+    team = manager_worker(plan=crew.planner([task("a")]), workers=workers, policy=two)
     result = (await Run(team, memory).go()).result
     assert result.status == "failed"
     assert [name for name, t in crew.by if t == "a"] == ["ann", "bob"]
@@ -209,12 +212,14 @@ async def test_contradictions_are_found_decided_and_told_to_the_synthesizer(
     )
     run = await Run(team, saver).go()
     (found,) = run.result.contradictions
-    assert (found.decision.value, found.decision.rule) == ("MariaDB", "confidence")
+    assert found.decision is not None
+    assert (found.decision.value, found.decision.rule) == ("MariaDB", "evidence")
     assert [(c.value, c.by, c.task) for c in found.claims] == [
         ("MariaDB", "worker", "b"),
         ("SQLite", "worker", "a"),
     ]
-    assert crew.briefs["task"][1].context.decisions == (found.decision,)
+    (decided,) = crew.briefs["task"][1].context.decisions
+    assert (decided.key, decided.value, decided.by) == ("db", "MariaDB", ("worker",))
     assert any(e.what == "decided" and "db" in e.why for e in await run.events())
 
 
@@ -384,7 +389,7 @@ async def test_an_unsure_reply_waits_for_a_person(crew: Crew, saver: Saver) -> N
     assert crew.did["a"] == 1
 
 
-async def test_a_run_that_was_cancelled_goes_on_where_it_was(crew: Crew, saver: Saver) -> None:
+async def test_a_run_that_was_cancelled_goes_on_where_it_was(crew: Crew, everywhere: Saver) -> None:
     let_go = asyncio.Event()
 
     async def slow() -> str:
@@ -393,10 +398,10 @@ async def test_a_run_that_was_cancelled_goes_on_where_it_was(crew: Crew, saver: 
 
     plan = [task("a"), task("b", "a"), task("slow"), task("c", "slow")]
     team = manager_worker(plan=crew.planner(plan), workers=[crew.worker(slow=slow)], policy=QUICK)
-    run = Run(team, saver)
+    run = Run(team, everywhere)
     going = asyncio.ensure_future(run.go())
     async with asyncio.timeout(20):
-        while "b" not in await kept(saver, run):  # noqa: ASYNC110
+        while "b" not in await kept(everywhere, run):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     going.cancel()
     with pytest.raises(asyncio.CancelledError):

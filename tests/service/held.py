@@ -3,13 +3,11 @@
 import asyncio
 from pathlib import Path
 
-import kapelle.runs
 from examples import service
 from kapelle import Database, Escalation, Runs, Task, agent
 from kapelle.graphs import pipeline
 from kapelle.state.task import Brief
 
-kapelle.runs.LEASE = 1.0  # a test can't wait half a minute for a dead process's lease
 service.EVERY = 0.2
 
 
@@ -36,4 +34,6 @@ async def work(task: Task, brief: Brief) -> str:
     return "worked"
 
 
-app = service.service(Runs(Database("service.db"), {"held": pipeline([ask, work])}), "held")
+app = service.service(
+    Runs(Database("service.db"), {"held": pipeline([ask, work])}, lease=1.0), "held"
+)

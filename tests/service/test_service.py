@@ -1,12 +1,18 @@
 """Runs are started, asks listed and answered, over HTTP."""
 
+import json
+import math
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Barrier
 from typing import Any
 
 import httpx
 import pytest
+from fastapi.testclient import TestClient
 
+from kapelle import Database, Escalation, Runs, agent
+from kapelle.graphs import pipeline
 from tests.service.served import Served
 
 LARGE = "Refund order A-2: 400"
@@ -36,6 +42,22 @@ def test_asks_of_all_runs_are_listed_oldest_first(refunds: Served) -> None:
     first, second = asked(refunds), asked(refunds)
     listed = [ask["id"] for ask in refunds.client.get("/asks").json()]
     assert listed[-2:] == [first["id"], second["id"]]
+
+
+def test_what_is_listed_is_json_even_where_numbers_are_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KAPELLE_DB", str(tmp_path / "kapelle.db"))
+    from examples.service import service  # noqa: PLC0415  it opens a database
+
+    doubt = agent(name="doubt")(lambda _: Escalation(question="?", evidence={"eur": math.nan}))
+    with Database(str(tmp_path / "doubts.db")) as db:
+        runs = Runs(db, {"doubt": pipeline([doubt])})
+        with TestClient(service(runs, "doubt")) as client:
+            thread = client.post("/runs", json={"task": "Doubt"}).json()["thread"]
+            pages = [client.get("/asks"), client.get(f"/runs/{thread}/events")]
+    (ask,), events = (json.loads(page.text, parse_constant=pytest.fail) for page in pages)
+    assert (ask["evidence"], bool(events)) == ({"eur": "NaN"}, True)
 
 
 def test_an_approved_run_goes_on_to_its_end(refunds: Served) -> None:

@@ -1,0 +1,206 @@
+"""Hierarchy: a tree of managers over very many items, merged on the way up.
+
+    START ─ open ─┬─ manage ─ gather ─┬─ manage           who leads says what each child is to do
+                  │                   ├═ leaf ×N          an item each, or a team; failed: once more
+                  │                   ├═ branch ×N        a tree of its own each
+                  │                   ├═ approve ×N ─ gather   what a person must decide
+                  │                   ├─ merge ─ gather   what the children made becomes one
+                  │                   └─ END
+                  ├═ leaf ×N ─ gather
+                  ├═ branch ×N ─ gather
+                  ├─ merge                                all that is needed was kept
+                  └─ END                                  there are no items, or too many
+
+Remembers   kapelle.state.tree.Tree
+Needs       a worker for the items, or named teams; who merges; perhaps a manager
+Stops       at `approve`: a leaf, a manager or a merger that turned to a person, or that failed
+Ends with   `result`: done; partial, naming the items that are missing; failed; refused
+After       M. S. Fox, An Organizational View of Distributed Systems, IEEE Trans. SMC 11, 1981
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, Union
+
+from langgraph.graph import END, START
+from langgraph.graph.state import CompiledStateGraph
+from langgraph.types import Send
+
+from kapelle.nodes.agent import Agent, as_agent
+from kapelle.nodes.branching import (
+    Below,
+    Box,
+    Child,
+    Merge,
+    branch,
+    gathering,
+    is_agent,
+    managing,
+    merging,
+    open_branch,
+    open_root,
+)
+from kapelle.nodes.branching import leaf as working
+from kapelle.nodes.estimating import Role, Shape
+from kapelle.nodes.gating import Asked, gate
+from kapelle.nodes.pattern import Finished, Given, Pattern, must_be_node, seated
+from kapelle.nodes.services import Services
+from kapelle.state.errors import Misbuilt
+from kapelle.state.policy import Policy
+from kapelle.state.tree import (
+    MANAGE,
+    MERGE,
+    Branching,
+    Costs,
+    Tree,
+    asking,
+    leaves_of,
+    managers_of,
+    width_of,
+)
+
+Chart = Mapping[str, Union[Agent, "Chart"]]
+"""An organisation chart: teams by name, each an agent or a chart of its own."""
+
+_CONTROL = ("open", "manage", "leaf", "branch", "approve", "merge", "gather")
+
+
+def hierarchy(
+    worker: Agent | Chart,
+    *,
+    merge: Merge,
+    manager: Agent | None = None,
+    branching: Branching | Costs = "auto",
+    policy: Policy | None = None,
+) -> Pattern:
+    """A tree of managers: 1,000 to 100,000 items, or an organisation chart of named teams.
+
+    Args:
+        worker: Does one item: `inputs["item"]` of its task, whose id is the item's place, from 0.
+            Or a chart: each team gets the whole task, under its own name.
+        merge: Makes one output of several, at each manager: a plain function of the list of outputs
+            (for a chart: of outputs by name), or an agent, told the results. What it makes must be
+            what it takes, for it is merged again above.
+        manager: Says what each child is to do: one goal for all, a list of goals, or goals by name;
+            told the `children` and, of the items, `count` and a `sample`. None: the goal of the
+            whole.
+        branching: Children of one manager; chosen by the cost model T = t_work + depth * (latency
+            + b * t_split + t_merge), of which you may give the costs.
+        policy: The limits; `parallel` leaves of the whole tree work at once.
+
+    Returns:
+        An uncompiled LangGraph graph: `{"task": Task}` in, `{"result": Result}` out.
+
+    Raises:
+        Misbuilt: when one of them is no agent, a team's name can't be a node's, or the branching is
+            below two.
+    """
+    limits = policy or Policy()
+    if isinstance(branching, int) and branching < 2:
+        raise Misbuilt(f"a manager with {branching} children is no tree; give at least 2")
+    manager = manager and seated(manager, limits)
+    if is_agent(merge) or not callable(merge):
+        merge = seated(merge, limits)
+
+    if isinstance(worker, Mapping):
+        teams = _teams(worker, merge, manager, limits)
+        start = open_root(list(teams), branching, manager, limits)
+        graph = _manager(Given, start, teams, None, merge, manager, limits)
+        work = Role("work", list(teams.values()), all=True, most=1 + limits.redos, works=True)
+        graph.shape = _shape(work, lambda _: 1, merge, manager, limits)
+        return graph
+
+    leaf = {"leaf": seated(worker, limits)}
+    below: list[CompiledStateGraph[Any, Any, Any, Any]] = []  # LangGraph does not look in a list
+    lower = _manager(Below, open_branch(manager, limits), leaf, below, merge, manager, limits)
+    below.append(lower.compile(name="branch"))
+    start = open_root((), branching, manager, limits)
+    graph = _manager(Given, start, leaf, below, merge, manager, limits)
+    work = Role("work", list(leaf.values()), each=True, most=1 + limits.redos, works=True)
+    shape = _shape(work, partial(_managers, branching, limits), merge, manager, limits)
+    graph.shape = replace(shape, items=lambda task: len(leaves_of(task) or ()))
+    return graph
+
+
+def _managers(branching: Branching | Costs, limits: Policy, items: int) -> int:
+    return managers_of(items, width_of(branching, items, limits))
+
+
+def _shape(
+    work: Role, managers: Callable[[int], int], merge: Merge, manager: Agent | None, limits: Policy
+) -> Shape:
+    """For each manager a call before and after its children, where these take an agent."""
+    most = 1 + limits.redos
+    merger = [Role("merge", [merge], often=managers, most=most)] if is_agent(merge) else []
+    chief = [Role("manage", [manager], often=managers, most=most)] if manager else []
+    return Shape(limits, (*chief, work, *merger))
+
+
+def _manager(
+    given: type,
+    start: Box,
+    workers: Mapping[str, Agent],
+    below: Sequence[CompiledStateGraph[Any, Any, Any, Any]] | None,
+    merge: Merge,
+    manager: Agent | None,
+    limits: Policy,
+) -> Pattern:
+    graph = Pattern(Tree, context_schema=Services, input_schema=given, output_schema=Finished)
+    graph.keep_changes("results")
+    nodes = [*workers, "approve", "merge", END]
+
+    graph.add_node("open", start)
+    graph.add_node("gather", gathering(manager, limits))
+    graph.add_node("approve", gate(limits), input_schema=Asked)
+    for name, agent in workers.items():
+        graph.add_node(name, working(agent, limits), input_schema=Child)
+    if below is not None:
+        graph.add_node("branch", branch(lambda: below[0], limits), input_schema=Child)
+        nodes.append("branch")
+    if manager is not None:
+        graph.add_node("manage", managing(manager, limits))
+        nodes.append("manage")
+    graph.add_node("merge", merging(merge, limits))
+
+    graph.add_edge(START, "open")
+    graph.add_conditional_edges("open", to_children, [n for n in nodes if n != "approve"])
+    graph.add_conditional_edges("gather", to_children, nodes)
+    for name in nodes:
+        if name != END:
+            graph.add_edge(name, "gather")
+    return graph
+
+
+def to_children(state: Tree) -> str | list[Send]:
+    """A node per child that goes to work, a gate per result that waits for a person."""
+    if state["result"] is not None:
+        return END
+    sent = state["sent"]
+    if sent in ([MANAGE], [MERGE]):
+        return sent[0]
+    sends = [Send(_node(child, state), Child(child=child)) for child in sent]
+    asks = [(result.escalation, result) for result in asking(state)]
+    gates = [Send("approve", Asked(ask=ask, stopped=stopped)) for ask, stopped in asks if ask]
+    return sends + gates
+
+
+def _node(child: str, state: Tree) -> str:
+    if state["levels"] == 0:
+        return child
+    return "branch" if "-" in child else "leaf"
+
+
+def _teams(
+    chart: Chart, merge: Merge, manager: Agent | None, limits: Policy
+) -> Mapping[str, Agent]:
+    if not chart:
+        raise Misbuilt("there is no team in the chart; give at least one")
+    return {
+        must_be_node(name, _CONTROL): as_agent(
+            hierarchy(team, merge=merge, manager=manager, policy=limits), name=name
+        )
+        if isinstance(team, Mapping)
+        else seated(team, limits)
+        for name, team in chart.items()
+    }

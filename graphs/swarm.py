@@ -1,0 +1,160 @@
+"""Swarm: peers work on the same task, each blind to the others, and converge by a vote or a judge.
+
+    START ─ open ─ tally ─┬═ peer ×N ─ tally       those whose answers can change the outcome
+                          ├═ judge ×N ─ tally      even answers, each pair in both orders
+                          ├═ approve ×N ─ tally    what a person must decide
+                          └─ END                   with a result
+
+Remembers   kapelle.state.swarm.Swarm
+Needs       peers, a rule, and for a judged vote a judge
+Stops       at `approve`: a peer that turned to a person and whose vote is needed; a tie that no
+            debate and no judge could break; less agreement than the policy wants
+Ends with   `result`, its confidence the agreement; failed, where nobody gave an answer
+After       Condorcet's jury theorem, 1785; E. Meyerson et al., Solving a Million-Step LLM Task with
+            Zero Errors, 2025 (first to ahead by k, red flags)
+"""
+
+from collections.abc import Callable, Sequence
+
+from langgraph.graph import END, START
+from langgraph.types import Send
+
+from kapelle.nodes.agent import Agent
+from kapelle.nodes.call import Check
+from kapelle.nodes.comparing import Duel, compare
+from kapelle.nodes.estimating import Role, Shape
+from kapelle.nodes.gating import Asked, gate
+from kapelle.nodes.pattern import STEPS, Finished, Given, Pattern, by_name, must_be_agent, seated
+from kapelle.nodes.services import Services
+from kapelle.nodes.tallying import count, opening
+from kapelle.nodes.voting import Turn, peer
+from kapelle.state.ballot import Judged, LogOdds, Plurality, Rule, Same, exact
+from kapelle.state.budget import Usage
+from kapelle.state.errors import Misbuilt
+from kapelle.state.policy import Policy
+from kapelle.state.swarm import Election, Round, Slot, Swarm
+from kapelle.state.turns import most_votes, put
+
+_CONTROL = ("open", "tally", "judge", "approve")
+
+
+def swarm(
+    peers: Sequence[Agent],
+    *,
+    rule: Rule,
+    judge: Agent | None = None,
+    rounds: int = 0,
+    same: Same = exact,
+    check: Check | None = None,
+    policy: Policy | None = None,
+) -> Pattern:
+    """Peers that converge.
+
+    Args:
+        peers: Who votes; nodes of their own names. Each is given the task and nothing of what the
+            others say. Under a rule that ranks they rank the task's `options`, or without such
+            first propose and then rank what was proposed.
+        rule: `Plurality()`, `LogOdds(…)`, `AheadBy(k=…)`; `Borda()`, `Copeland()`, `Kemeny()`; or
+            `Judged()`.
+        judge: Gives a `Preference` on two answers, its brief's `first` and `second`. Compares all
+            answers under `Judged()`, else those that are even.
+        rounds: Debates at most: where the vote is even, peers vote again and are shown how it
+            stood, as `inputs["debate"]`. The vote before it is recorded by then.
+        same: When answers are the same: `exact`, `normalised`, `by_key("name", …)` or your own.
+        check: What keeps an answer from being well-formed, each flaw a sentence. Malformed answers
+            are discarded before the vote, and counted.
+        policy: The limits.
+
+    Returns:
+        An uncompiled LangGraph graph: `{"task": Task}` in, `{"result": Result}` out.
+
+    Raises:
+        Misbuilt: when one of them is no agent, a peer's name can't be a node's, the rule needs a
+            judge or the accuracy of a peer and there is none.
+    """
+    limits = policy or Policy()
+    crowd = by_name(peers, reserved=_CONTROL, policy=limits)
+    _must_suit(rule, list(crowd), judge, rounds)
+    judge = judge and seated(judge, limits)
+    election = Election(
+        rule=rule,
+        peers=tuple(crowd),
+        judge=judge.card.name if judge else None,
+        rounds=rounds,
+        same=same,
+        policy=limits,
+    )
+    graph = Pattern(Swarm, context_schema=Services, input_schema=Given, output_schema=Finished)
+
+    bound = most_votes(rule, len(crowd), limits)
+    graph.steps = STEPS + 4 * bound * (1 + rounds)
+    often = -(-bound // len(crowd)) * (1 + rounds)  # of each peer
+    early = isinstance(rule, Plurality) or None  # it stops once the rest can't change the winner
+    votes = Role("vote", list(crowd.values()), most=often, all=True, works=True,
+                 least=early and len(crowd) // 2 + 1)  # fmt: skip
+    pairs = len(crowd) * (len(crowd) - 1)  # each in both orders
+    judges = [Role("judge", [judge], most=pairs)] if judge else []
+    graph.shape = Shape(limits, (votes, *judges))
+
+    graph.add_node("open", opening(limits))
+    graph.add_node("tally", count(election))
+    for name, agent in crowd.items():
+        graph.add_node(name, peer(agent, same, check, limits), input_schema=Turn)
+    graph.add_node("approve", gate(limits), input_schema=Asked)
+
+    graph.add_edge(START, "open")
+    graph.add_edge("open", "tally")
+    for name in crowd:
+        graph.add_edge(name, "tally")
+    graph.add_edge("approve", "tally")
+    nexts = [*crowd, "approve", END]
+    if judge is not None:
+        graph.add_node("judge", compare(judge, limits), input_schema=Duel)
+        graph.add_edge("judge", "tally")
+        nexts.append("judge")
+    graph.add_conditional_edges("tally", by_move(election), nexts)
+    return graph
+
+
+def by_move(election: Election) -> Callable[[Swarm], str | list[Send]]:
+    """Where the count leads: to whoever is due, to a person, to the end."""
+
+    def by_move(state: Swarm) -> str | list[Send]:
+        ask = state["escalation"]
+        if state["move"] == "end":
+            return END
+        if state["move"] == "ask" and ask is not None:
+            return [Send("approve", Asked(ask=ask, stopped=None))]
+        now, due = Round(election, state), set(state["due"])
+        return [to_slot(now, slot) for slot in state["asked"] if slot.id in due]
+
+    return by_move
+
+
+def to_slot(now: Round, slot: Slot) -> Send:
+    """An agent whose answer is wanted; a person, where it turned to one."""
+    state = now.state
+    last, order = state["results"].get(slot.id), state["revisions"].get(slot.id)
+    if last is not None and last.escalation is not None and now.stands(slot) == "waiting":
+        return Send("approve", Asked(ask=last.escalation, stopped=last))
+    revision = last.revision + 1 if last else 1
+    task = put(now, slot)
+    if slot.kind == "judge":
+        first, second = (now.answer(key) for key in slot.pair)
+        duel = Duel(slot=slot, task=task, first=first, second=second, revision=revision)
+        return Send("judge", duel)
+    said = (*state["feedback"], *(order.feedback if order else ()))
+    used = last.usage if last else Usage()
+    turn = Turn(slot=slot, task=task, feedback=said, revision=revision, used=used)
+    return Send(slot.agent, turn)
+
+
+def _must_suit(rule: Rule, peers: Sequence[str], judge: Agent | None, rounds: int) -> None:
+    if isinstance(rule, Judged) and judge is None:
+        raise Misbuilt("the rule is Judged(), and there is no judge; give one as judge=")
+    if judge is not None:
+        must_be_agent(judge)
+    if isinstance(rule, LogOdds) and (lost := [p for p in peers if p not in rule.accuracy]):
+        raise Misbuilt(f"LogOdds needs the accuracy of each peer; there is none of {lost}")
+    if rounds < 0:
+        raise Misbuilt(f"there can't be {rounds} rounds of debate")

@@ -1,0 +1,106 @@
+"""Reserve before a call, settle after it: wait in turn for room that running calls may leave."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from weakref import WeakKeyDictionary
+
+from kapelle.nodes.here import Here
+from kapelle.nodes.services import Ledger
+from kapelle.nodes.turnstile import Turnstile
+from kapelle.state.budget import Envelope, Room, Usage
+from kapelle.state.policy import Policy
+
+SOON = 0.05
+"""Seconds after which the first in line asks the ledger again: another process may have settled."""
+
+
+async def reserve(
+    here: Here,
+    key: str,
+    wanted: Usage,
+    envelopes: Sequence[Envelope],
+    *,
+    policy: Policy,
+    priority: int = 0,
+) -> Room:
+    """Set `wanted` aside; what does not fit now but may when running calls have settled waits."""
+    ledger, book = here.services.ledger, here.thread
+    desk = _desk(ledger, book)
+    pause = SOON
+
+    async def attempt() -> tuple[Room, float | None]:
+        nonlocal pause
+        worked = desk.worked(envelopes, here.services.clock.now())
+        said = await ledger.reserve(book, key, wanted, envelopes, worked)
+        if said.fit == "later":
+            pause *= 2
+            return said, pause
+        return said, None
+
+    said = await desk.line.pass_(attempt, priority=priority, most=policy.budget_wait)
+    if said.fit == "fits":
+        desk.begin(envelopes, here.services.clock.now())
+    return said
+
+
+async def settle(here: Here, key: str, actual: Usage, envelopes: Sequence[Envelope]) -> None:
+    """Book what was used, and let the next one in line look whether it fits now."""
+    ledger, book = here.services.ledger, here.thread
+    desk = _desk(ledger, book)
+    worked = desk.end(envelopes, here.services.clock.now())
+    await ledger.settle(book, key, actual, worked)
+    desk.line.tell()
+    if desk.idle:
+        _desks.get(asyncio.get_running_loop(), {}).pop((id(ledger), book), None)
+
+
+class _Desk:
+    """Who waits for room in one book, and how long agents have been at work on it."""
+
+    def __init__(self) -> None:
+        self.line = Turnstile()
+        self._running = 0
+        self._at_work: Counter[str] = Counter()
+        self._since: dict[str, float] = {}
+
+    @property
+    def idle(self) -> bool:
+        return not self._running and self.line.empty
+
+    def begin(self, envelopes: Sequence[Envelope], now: float) -> None:
+        self._running += 1
+        for account, budget in envelopes:
+            if budget.seconds is not None:
+                self._since.setdefault(account, now)
+                self._at_work[account] += 1
+
+    def end(self, envelopes: Sequence[Envelope], now: float) -> dict[str, int]:
+        self._running -= 1
+        worked = self.worked(envelopes, now)
+        for account, budget in envelopes:
+            if budget.seconds is not None:
+                self._at_work[account] -= 1
+                if not self._at_work[account]:
+                    del self._at_work[account], self._since[account]
+        return worked
+
+    def worked(self, envelopes: Sequence[Envelope], now: float) -> dict[str, int]:
+        """Milliseconds of work that were not told yet, by account."""
+        told: dict[str, int] = {}
+        for account, budget in envelopes:
+            if budget.seconds is not None and account in self._since:
+                ms = int((now - self._since[account]) * 1000)
+                self._since[account] += ms / 1000
+                told[account] = ms
+        return told
+
+
+_desks: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[int, str], _Desk]] = (
+    WeakKeyDictionary()
+)
+
+
+def _desk(ledger: Ledger, book: str) -> _Desk:
+    desks = _desks.setdefault(asyncio.get_running_loop(), {})
+    return desks.setdefault((id(ledger), book), _Desk())

@@ -1,0 +1,131 @@
+"""The ladder: what is done with work whose author is not sure enough of it."""
+
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from kapelle.state.approval import Escalation
+from kapelle.state.budget import Usage
+from kapelle.state.policy import Policy
+from kapelle.state.skills import AgentCard, fits, is_a
+from kapelle.state.task import TIERS, Result, Revision, Task, Tier, settled
+from kapelle.state.verdict import Verdict
+
+ROLES: dict[str, Tier] = {
+    "research": "economy",
+    "formatting": "economy",
+    "planning": "premium",
+    "judging": "premium",
+    "synthesis": "premium",
+}
+"""What class of model a kind of work needs; any other is `standard`."""
+
+Rung = Literal["tier", "judge", "person"]
+"""Who looks next: an agent of a higher tier, the judge, a person."""
+
+
+def tier_of(skills: Iterable[str]) -> Tier:
+    """The class of model that an agent with these skills needs: what the hardest of them needs.
+
+    >>> tier_of(["research.web"]), tier_of(["research", "planning"]), tier_of([])
+    ('economy', 'premium', 'standard')
+    """
+    found = {tier for skill in skills for role, tier in ROLES.items() if is_a(skill, role)}
+    other = any(not any(is_a(skill, role) for role in ROLES) for skill in skills)
+    if other or not found:
+        found.add("standard")
+    return TIERS[max(map(TIERS.index, found))]
+
+
+def doubtful(result: Result, policy: Policy) -> bool:
+    """Whether finished work is below the confidence asked for."""
+    sure = result.confidence is None or result.confidence >= policy.min_confidence
+    return result.status == "done" and not sure
+
+
+def weighed(result: Result, policy: Policy) -> Result:
+    """A result below the confidence asked for stops, for whoever looks next."""
+    if not doubtful(result, policy):
+        return result
+    doubt = Escalation(
+        question=(
+            f"{result.agent} is only {result.confidence:.0%} sure of {result.task!r}. Accept it?"
+        ),
+        reason=f"The policy asks for {policy.min_confidence:.0%}.",
+        evidence=result.output,
+        about="doubt",
+        task=result.task,
+        by=result.agent or "",
+    )
+    return result.model_copy(update={"status": "waiting", "escalation": doubt})
+
+
+def rung(
+    task: Task,
+    result: Result,
+    order: Revision | None,
+    cards: Sequence[AgentCard],
+    *,
+    judged: bool,
+) -> Rung:
+    """Who looks next at doubtful work: a higher tier that has not had it; the judge; a person."""
+    if climbers(task, result, order, cards):
+        return "tier"
+    return "judge" if judged else "person"
+
+
+def climbers(
+    task: Task, result: Result, order: Revision | None, cards: Sequence[AgentCard]
+) -> list[AgentCard]:
+    """The agents of higher tiers that fit a task and have not had it, the next tier first."""
+    tried = {*(order.avoid if order else ()), result.agent or ""}
+    last = [TIERS.index(card.tier) for card in cards if card.name in tried]
+    higher = [
+        card
+        for card in cards
+        if card.name not in tried and fits(card, task) and TIERS.index(card.tier) > max(last or [9])
+    ]
+    return sorted(higher, key=lambda card: (TIERS.index(card.tier), card.name))
+
+
+def climb(result: Result, order: Revision | None, cards: Sequence[AgentCard]) -> Revision:
+    """The order to have doubtful work done by a higher tier."""
+    at = next((TIERS.index(c.tier) for c in cards if c.name == result.agent), 0)
+    below = (card.name for card in cards if TIERS.index(card.tier) <= at)
+    avoid = dict.fromkeys((*(order.avoid if order else ()), result.agent or "", *below))
+    why = f"{result.agent} was only {result.confidence or 0:.0%} sure of its answer"
+    return Revision(
+        task=result.task,
+        number=result.revision + 1,
+        feedback=(*(order.feedback if order else ()), why),
+        avoid=tuple(avoid),
+        failed=order.failed if order else (),
+        tried=(*(order.tried if order else ()), *result.attempts),
+    )
+
+
+def for_judge(result: Result) -> Result:
+    """Doubtful work as a judge is shown it, as if it were done; any other as it is."""
+    ask = result.escalation
+    if result.status != "waiting" or ask is None or ask.about != "doubt":
+        return result
+    return settled(result, status="done", escalation=None)
+
+
+def graded(result: Result, verdict: Verdict | None) -> Result:
+    """What a judge accepted is as sure as the judge's score, if it gives one."""
+    if verdict is None or verdict.decision != "accept" or verdict.score is None:
+        return result
+    return settled(result, confidence=verdict.score)
+
+
+def reviewed(stopped: Result, verdict: Verdict, used: Usage) -> Result:
+    """Doubtful work after the judge: done if it is accepted, else for a person."""
+    usage = stopped.usage + used
+    if verdict.decision == "accept":
+        sure = verdict.score if verdict.score is not None else stopped.confidence
+        return settled(stopped, status="done", escalation=None, confidence=sure, usage=usage)
+    assert stopped.escalation is not None
+    why = f"{stopped.escalation.reason} The judge: {verdict.reason or verdict.decision}"
+    ask = verdict.escalation or stopped.escalation
+    change = {"about": "task", "reason": why, "task": stopped.task}
+    return settled(stopped, escalation=ask.model_copy(update=change), usage=usage)

@@ -1,0 +1,224 @@
+"""The review of what agents claimed, before their work is merged: what is settled, who works again.
+
+Pure: a pattern of any shape can use it. `Review` is one pass over the claims of finished results.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from pydantic import JsonValue
+
+from kapelle.state.approval import Approval, Escalation
+from kapelle.state.context import Claim, Contradiction, MasterContext, Side, named
+from kapelle.state.contradictions import contradictions
+from kapelle.state.resolving import (
+    Reputation,
+    advice,
+    at_stake,
+    choose,
+    dismissed,
+    resolve,
+)
+from kapelle.state.task import Plan, Result, Revision, Task, dependents
+from kapelle.state.verdict import Finding
+
+Found = tuple[Contradiction, ...]
+
+
+def claims_of(results: Mapping[str, Result]) -> list[Claim]:
+    """All that finished results claim, in order of task."""
+    done = (r for _, r in sorted(results.items()) if r.status in ("done", "partial"))
+    return [claim for result in done for claim in result.claims]
+
+
+def promised(tasks: Iterable[Task]) -> dict[str, tuple[str, ...]]:
+    """Which tasks promised a key."""
+    found: dict[str, tuple[str, ...]] = {}
+    for task in tasks:
+        for key in task.promises:
+            found[named(key)] = (*found.get(named(key), ()), task.id)
+    return found
+
+
+def to_review(plan: Plan, results: Mapping[str, Result]) -> tuple[str, ...]:
+    """What there is to review: the finished results, if any of them or the plan says anything."""
+    done = {t: r for t, r in sorted(results.items()) if r.status in ("done", "partial")}
+    says = any(t.promises for t in plan.tasks) or any(r.claims or r.messages for r in done.values())
+    return tuple(f"{task}@{result.revision}" for task, result in done.items()) if says else ()
+
+
+def reviewed(
+    plan: Plan,
+    results: Mapping[str, Result],
+    context: MasterContext,
+    reputation: Reputation | None = None,
+) -> Found:
+    """Everything that can't all hold, settled as far as rules go."""
+    found = contradictions(claims_of(results), context, promised(plan.tasks))
+    return tuple(resolve(one, context, reputation) for one in found)
+
+
+def still_open(found: Iterable[Contradiction]) -> Found:
+    """What neither rule nor judge nor person has settled. An omission is nothing to settle."""
+    return tuple(c for c in found if c.rule is None and c.kind != "omission")
+
+
+def ruled(
+    found: Found, rulings: Mapping[str, JsonValue], context: MasterContext, judge: str
+) -> Found:
+    """With what a judge chose among the sides; it can't bring in a value of its own."""
+    wanted = {named(key): value for key, value in rulings.items()}
+    settled = []
+    for one in found:
+        if one in still_open(found) and named(one.key) in wanted:
+            chosen = choose(one, wanted[named(one.key)], context, rule="judge", who=judge)
+            one = chosen if any(side.stands for side in chosen.sides) else one  # noqa: PLW2901
+        settled.append(one)
+    return tuple(settled)
+
+
+def proposals(found: Iterable[Contradiction]) -> dict[str, JsonValue]:
+    """What is proposed for each key that is open: what more agents claim, then the surer."""
+    return {c.key: max(c.sides, key=_support).value for c in still_open(found)}
+
+
+def _support(side: Side) -> tuple[int, float]:
+    return len({c.by for c in side.claims}), max((c.confidence for c in side.claims), default=0.0)
+
+
+def ask_about(found: Found, task: str) -> Escalation:
+    """The ask about what no rule and no judge could settle."""
+    doubts = still_open(found)
+    keys = ", ".join(c.key for c in doubts)
+    return Escalation(
+        question=f"Agents contradict each other about {keys}. What holds?",
+        reason="; ".join(c.why for c in doubts),
+        evidence={
+            "decide": proposals(doubts),
+            "sides": {c.key: [_shown(c, s) for s in range(len(c.sides))] for c in doubts},
+        },
+        about="claims",
+        task=task,
+    )
+
+
+def _shown(found: Contradiction, number: int) -> dict[str, JsonValue]:
+    side = found.sides[number]
+    said: list[JsonValue] = [
+        {"by": c.by, "task": c.task, "confidence": c.confidence, "evidence": c.evidence}
+        for c in side.claims
+    ]
+    return {"value": side.value, "claims": said, "held": side.held}
+
+
+def answered_by(found: Found, answer: Approval, context: MasterContext) -> Found:
+    """With what a person decided: approve what was proposed, edit it, or reject all sides.
+
+    For one key that is open, `edit` may give its value alone.
+    """
+    if answer.decision == "respond":
+        return found
+    if answer.decision == "reject":
+        doubts = still_open(found)
+        return tuple(dismissed(c, answer.by) if c in doubts else c for c in found)
+    given = proposals(found)
+    if answer.decision == "edit":
+        given = _edited(given, answer.value)
+    return tuple(
+        choose(c, given[c.key], context, rule="person", who=answer.by)
+        if c.rule is None and c.key in given
+        else c
+        for c in found
+    )
+
+
+def _edited(proposed: Mapping[str, JsonValue], value: JsonValue) -> dict[str, JsonValue]:
+    if isinstance(value, dict) and isinstance(value.get("decide"), dict):
+        value = value["decide"]
+    known = {named(key): key for key in proposed}
+    if isinstance(value, dict) and {named(str(key)) for key in value} <= set(known):
+        return {known[named(str(key))]: v for key, v in value.items()}
+    return {next(iter(proposed)): value} if len(proposed) == 1 else {}
+
+
+def again(
+    found: Iterable[Contradiction], plan: Plan, results: Mapping[str, Result]
+) -> dict[str, Revision]:
+    """Who works again: whose claims do not stand, who promised more, and all that built on them."""
+    why: dict[str, tuple[str, ...]] = {}
+    for one in found:
+        for task in at_stake(one):
+            why[task] = (*why.get(task, ()), advice(one))
+    return _orders(why, plan, results)
+
+
+def told(
+    found: Iterable[Contradiction], what: str, plan: Plan, results: Mapping[str, Result]
+) -> dict[str, Revision]:
+    """Who works again because a person answered `what` instead of deciding."""
+    makers = {claim.task: (what,) for one in still_open(found) for claim in one.claims}
+    return _orders(makers, plan, results)
+
+
+def opened(
+    findings: Iterable[Finding], plan: Plan, results: Mapping[str, Result]
+) -> dict[str, Revision]:
+    """Who works again because a judge sees a contradiction between texts: to claim the key."""
+    why: dict[str, tuple[str, ...]] = {}
+    for one in findings:
+        said = f"A judge sees a contradiction about {one.key}: {one.why}; claim {one.key}"
+        for task in one.tasks:
+            why[task] = (*why.get(task, ()), said)
+    return _orders(why, plan, results)
+
+
+def _orders(
+    why: Mapping[str, tuple[str, ...]], plan: Plan, results: Mapping[str, Result]
+) -> dict[str, Revision]:
+    known = {task.id for task in plan.tasks}
+    orders = {task: said for task, said in why.items() if task in known and task in results}
+    for task in dependents(plan, orders):
+        orders.setdefault(task, ("What it builds on is done again",))
+    return {
+        task: Revision(task=task, number=results[task].revision + 1, feedback=said)
+        for task, said in sorted(orders.items())
+        if task in results and results[task].status in ("done", "partial")
+    }
+
+
+def resting_on(found: Contradiction, plan: Plan) -> tuple[str, ...]:
+    """The tasks whose work rests on what does not stand: its makers, and all that built on them."""
+    known = {task.id for task in plan.tasks} & set(at_stake(found))
+    return tuple(sorted(known | dependents(plan, known)))
+
+
+def flagged(found: Iterable[Contradiction], plan: Plan) -> Found:
+    """The record, where nobody works again any more: with the tasks that rest on what fell."""
+    return tuple(c.model_copy(update={"flagged": resting_on(c, plan)}) for c in found)
+
+
+def recorded(old: Iterable[Contradiction], new: Iterable[Contradiction]) -> Found:
+    """The record of all reviews: of a contradiction found again, how it stands now.
+
+    What agents agreed on when they worked again stays in it; a promise that was kept does not. A
+    claim that comes again after its key was decided does not change what decided it.
+    """
+    kept = {_matter(c): c for c in old if c.kind != "omission"}
+    for one in new:
+        before = kept.get(_matter(one))
+        again = before is not None and before.rule is not None and one.rule == "decided"
+        kept[_matter(one)] = (
+            before.model_copy(update={"flagged": one.flagged}) if before and again else one
+        )
+    return tuple(kept[matter] for matter in sorted(kept))
+
+
+def _matter(found: Contradiction) -> tuple[str, str]:
+    """What it is about: a claim that has become stale contradicts as it did before."""
+    return found.key, "value" if found.kind == "stale" else found.kind
+
+
+def stands_in(context: MasterContext, decided: Sequence[Any]) -> bool:
+    """Whether the context holds nothing else than these decisions: else another was faster."""
+    held = {d.key: d.value for d in context.decisions}
+    return all(held.get(named(d.key), d.value) == d.value for d in decided)

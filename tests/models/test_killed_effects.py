@@ -1,0 +1,43 @@
+"""Killed around an effect, a run goes on: what was written down is not repeated, doubt is asked."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kapelle.drills import Call, Request
+
+SCRIPT = Path(__file__).with_name("killed_effects.py")
+DOUBT = {"begun": 1, "sent": 1, "written": 0}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_killed_around_an_effect_a_run_sends_one_mail(scripted: Callable, tmp_path: Path) -> None:
+    url = os.environ.get("KAPELLE_TEST_POSTGRES")
+    more = [url] if url else []
+
+    def answer(request: Request) -> Any:
+        done = len(request.tool_results)
+        return [Call("send_mail", {"to": "ann"}), Call("rest"), "sent"][done]
+
+    server = scripted(answer)
+    databases = [str(tmp_path / "runs.db"), *more]
+    command = [sys.executable, str(SCRIPT), server.url, str(tmp_path), *databases]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    for name, run in json.loads(done.stdout).items():
+        graph, _, fatal = name.split(" ")
+        told = (name, run, done.stderr)
+        assert run["ended"] == [signal.SIGKILL, 0], told
+        assert (run["sent"], run["status"]) == (["ann"], "done"), told
+        asks = [ask.startswith("Did") for ask in run["asks"]]
+        assert sum(asks) == DOUBT[fatal], told
+        assert len(asks) - sum(asks) == (graph == "by_model"), told
+    assert len(server.requests) == 3 * len(databases), "what the model had said was kept"

@@ -1,0 +1,119 @@
+"""What a run will use, before it has begun."""
+
+from typing import Any
+
+import pytest
+
+from kapelle import estimate
+from kapelle.graphs import hierarchy, manager_worker, marketplace, pipeline, swarm
+from kapelle.nodes.agent import Where, as_agent
+from kapelle.state.ballot import Judged, Plurality
+from kapelle.state.budget import Budget, Usage
+from kapelle.state.errors import Misbuilt
+from kapelle.state.policy import Policy
+from kapelle.state.skills import AgentCard
+from kapelle.state.task import Brief, Task
+from kapelle.state.tree import managers_of
+from tests.patterns.conftest import Saver
+from tests.patterns.simulated import QUICK, Crew, Run, task
+
+pytestmark = pytest.mark.anyio
+
+
+class Writer:
+    """Reads a hundred tokens, writes at most four hundred, at a micro-dollar a token."""
+
+    where: Where = "loop"
+
+    def __init__(self, name: str) -> None:
+        self.card = AgentCard(name=name)
+
+    def estimate(self, task: Task, brief: Brief) -> Usage:
+        """The most it may use."""
+        return self.usage(100, 400)
+
+    def usage(self, read: int, wrote: int) -> Usage:
+        """What so many tokens are."""
+        return Usage(input_tokens=read, output_tokens=wrote, calls=1, micro_usd=read + wrote)
+
+    async def act(self, task: Task, brief: Brief) -> object:
+        """Never, here."""
+        raise AssertionError("an estimate calls nobody")
+
+
+MANY = Task(goal="all", inputs={"tasks": [*"abcdefghij"]})
+TEN = Task(goal="all", inputs={"items": [*"abcdefghij"]})
+
+
+def test_a_team_is_estimated_from_its_roles_and_the_number_of_items() -> None:
+    roles: Any = {role: Writer(role) for role in ("plan", "synthesize", "judge")}
+    policy = Policy(attempts=2, agents_per_task=2, rounds=1, replans=1)
+    found = estimate(manager_worker(workers=[Writer("w")], policy=policy, **roles), TEN)
+    least, expected, most = found.team.least, found.team.expected, found.team.most
+    assert (least.usage.calls, expected.usage.calls, least.messages) == (13, 13, 26)
+    assert most.usage.calls == 2 * (2 + 10 * 2 + 2 + 2), "every retry, replan and round"
+    assert least.usage.output_tokens == 0
+    assert expected.usage.output_tokens == 13 * 100
+    assert expected.usage.input_tokens == 13 * 100 + 2 * 10 * 100, "merged and judged"
+    alone = found.alone.expected.usage
+    assert (alone.calls, alone.input_tokens, alone.output_tokens) == (10, 1000, 1000)
+    assert found.alone.expected.messages == 0
+    assert expected.usage.micro_usd == expected.usage.tokens
+    assert found.coordination == pytest.approx(2.3)
+
+
+def test_items_go_through_every_stage_and_nested_graphs_count_what_is_in_them() -> None:
+    inner = as_agent(pipeline([Writer("a"), Writer("b")]), name="inner")
+    found = estimate(pipeline([inner, Writer("c")]), TEN)
+    assert found.team.expected.usage.calls == 10 * (2 * 10 + 1)
+    assert found.roles["inner"].expected.messages == 10 * (2 * 20 + 2)
+
+
+def test_a_tree_is_estimated_with_all_its_managers() -> None:
+    roles: Any = {role: Writer(role) for role in ("merge", "manager")}
+    found = estimate(hierarchy(Writer("leaf"), branching=3, policy=Policy(), **roles), TEN)
+    managers = managers_of(10, 3)
+    assert found.team.expected.usage.calls == 10 + 2 * managers
+    assert found.alone.expected.usage.calls == 10
+    plain = estimate(hierarchy({"a": Writer("a"), "b": Writer("b")}, merge=sum), TEN)
+    assert plain.team.expected.usage.calls == 2
+
+
+async def test_a_market_is_estimated_with_its_bids(crew: Crew, memory: Saver) -> None:
+    agents, bids = [Writer("ann"), Writer("bob")], {"ann": Writer("estimator")}
+    found = estimate(marketplace(agents, bids=bids, judge=Writer("judge")), MANY)
+    assert found.team.expected.usage.calls == 10 * (1 + 1 + 1)
+    assert found.roles["bid"].expected.messages == 10 * (2 + 2 + 1)
+    run = await Run(marketplace([crew.worker("ann"), crew.worker("bob")]), memory).go()
+    said = [e for e in await run.events() if e.kind == "message"]
+    card = estimate(marketplace([Writer("ann"), Writer("bob")]), Task(goal="all"))
+    expected = card.team.expected
+    assert (len(said), run.result.usage.calls) == (expected.messages, expected.usage.calls)
+
+
+def test_a_plurality_may_stop_early() -> None:
+    peers = [Writer(name) for name in "abcde"]
+    found = estimate(swarm(peers, rule=Plurality()), Task(goal="all")).team
+    assert (found.least.usage.calls, found.expected.usage.calls) == (3, 5)
+    judged = estimate(swarm(peers, rule=Judged(), judge=Writer("j")), Task(goal="all")).team
+    assert judged.least.usage.calls == 6
+
+
+def test_a_graph_nobody_knows_the_shape_of_is_refused() -> None:
+    with pytest.raises(Misbuilt, match="nobody knows the shape"):
+        estimate(object(), TEN)
+
+
+async def test_a_person_is_asked_before_what_is_expected_to_be_dear(
+    crew: Crew, memory: Saver
+) -> None:
+    plan = [task("a"), task("b"), task("c")]
+    for most, asks in ((2, True), (3, False)):
+        policy = QUICK.model_copy(update={"ask_above": Budget(calls=most)})
+        team = manager_worker(plan=crew.planner(plan), workers=[crew.worker()], policy=policy)
+        run = await Run(team, memory, thread=f"t{most}").go()
+        assert bool(run.asks) == asks
+        if asks:
+            assert "expected to use 0 tokens, 3 calls" in run.asks["task"].value.reason
+            await run.answer()
+        assert run.result.status == "done"
