@@ -1,9 +1,9 @@
 """Drive a run from the command line until it ends or waits: show progress, ask who sits there."""
 
 import asyncio
-import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import click
 
@@ -20,11 +20,8 @@ from kapelle.state.errors import AlreadyAnswered, Outdated, ThreadBusy, UnknownT
 from kapelle.story import present
 from kapelle.terminal import Terminal
 
-Step = Callable[[Listener], Awaitable[Run]]
+Step = Callable[[Listener], Coroutine[Any, Any, Run]]
 """One stretch of a run: to its end, or to where it waits."""
-
-LETTING_GO = 10.0
-"""Seconds that a run which is interrupted from the keyboard gets to give its lease back."""
 
 
 class Stopped(Exception):
@@ -84,20 +81,8 @@ def _answered(terminal: Terminal, runs: Runs, ask: str, approval: Approval, thre
 
 def _watched(terminal: Terminal, runs: Runs, thread: str, step: Step) -> Run:
     progress = wait(_progress(runs.db, thread))
-    over = threading.Event()
-
-    async def work(listen: Listener) -> Run:
-        try:
-            return await step(listen)
-        finally:
-            over.set()
-
     with terminal.watching(progress) as listen:
-        try:
-            return wait(work(listen))
-        except KeyboardInterrupt:
-            over.wait(LETTING_GO)
-            raise
+        return wait(step(listen))
 
 
 async def _progress(db: Database, thread: str) -> Progress:

@@ -12,7 +12,7 @@ import itertools
 import os
 import random
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
@@ -44,6 +44,7 @@ from kapelle.nodes.validating import Invalid, check_input, conform, plain, reply
 from kapelle.state.budget import Envelope, Room, Usage
 from kapelle.state.delivery import stamped
 from kapelle.state.effect import Effect, doubt
+from kapelle.state.errors import DatabaseFailed
 from kapelle.state.policy import Policy, backoff
 from kapelle.state.task import (
     Attempt,
@@ -457,14 +458,15 @@ class _Try:
             self._tell_spend("overrun", over, why, at)
 
     def _tell_late(self) -> None:
-        self.here.tell(
-            "attempt",
-            "late",
-            task=self.task.id,
-            agent=self.agent.card.name,
-            why="it answered when nobody waited for it any more; the answer is ignored",
-            mark=self.brief.attempt,
-        )
+        with suppress(DatabaseFailed):  # so late that nobody counts any more
+            self.here.tell(
+                "attempt",
+                "late",
+                task=self.task.id,
+                agent=self.agent.card.name,
+                why="it answered when nobody waited for it any more; the answer is ignored",
+                mark=self.brief.attempt,
+            )
 
     def _tell_spend(self, what: str, usage: Usage, why: str = "", at: float = 0) -> None:
         self.here.tell(

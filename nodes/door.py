@@ -14,8 +14,16 @@ from kapelle.state.errors import Misbuilt
 T = TypeVar("T")
 
 
+LETTING_GO = 10.0
+"""Seconds that work which is interrupted from the keyboard gets to come to its end."""
+
+
 def wait(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine to its end from sync code; interrupted from the keyboard, it is cancelled."""
+    """Run a coroutine to its end from sync code.
+
+    Interrupted from the keyboard, the coroutine is cancelled and has come to its end, a lease given
+    back for example, when the interrupt goes on; a second interrupt does not wait for that.
+    """
     if elsewhere.importing():
         work.close()
         raise Misbuilt('put what starts a run under `if __name__ == "__main__":`')
@@ -24,11 +32,13 @@ def wait(work: Coroutine[Any, Any, T]) -> T:
         raise RuntimeError(
             "a sync call from within Kapelle's own loop would wait for itself; await it"
         )
-    doing = begin(work)
+    over = threading.Event()
+    doing = begin(_telling(work, over))
     try:
         return doing.result()
     except BaseException:
-        doing.cancel()
+        if doing.cancel():
+            over.wait(LETTING_GO)
         raise
 
 
@@ -57,6 +67,13 @@ _NAME = "kapelle-door"
 
 
 _END: Any = object()
+
+
+async def _telling(work: Coroutine[Any, Any, T], over: threading.Event) -> T:
+    try:
+        return await work
+    finally:
+        over.set()
 
 
 async def _next(items: AsyncIterator[T]) -> T:

@@ -3,6 +3,8 @@
 import asyncio
 import multiprocessing
 import os
+import signal
+import sys
 import threading
 from collections.abc import AsyncIterator
 
@@ -42,6 +44,24 @@ def test_an_error_comes_through() -> None:
 
     with pytest.raises(KeyError, match="gone"):
         door.wait(fails())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGINT to send there")
+def test_an_interrupt_from_the_keyboard_goes_on_when_the_work_has_come_to_its_end() -> None:
+    done: list[str] = []
+
+    async def interrupted() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            await asyncio.Event().wait()
+        finally:
+            for _ in range(100):
+                await asyncio.sleep(0)
+            done.append("let go")
+
+    with pytest.raises(KeyboardInterrupt):
+        door.wait(interrupted())
+    assert done == ["let go"]
 
 
 def test_a_call_from_within_the_door_s_own_loop_is_refused_instead_of_waiting_for_itself() -> None:
