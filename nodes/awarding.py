@@ -9,6 +9,7 @@ from langgraph.runtime import Runtime
 from langgraph.types import Overwrite
 
 from kapelle.nodes.agent import Agent
+from kapelle.nodes.bidding import reject
 from kapelle.nodes.board import board
 from kapelle.nodes.call import call
 from kapelle.nodes.here import Here, here
@@ -206,15 +207,7 @@ def _reject(state: Market, task: str, winner: str, place: Here) -> None:
     for bid in state["bids"].values():
         here_and_now = (bid.task, bid.call) == (task, state["call"])
         if here_and_now and bid.agent != winner and bid.status in said:
-            place.tell(
-                "message",
-                "reject-proposal",
-                task=task,
-                agent="manager",
-                why=bid.why,
-                data={"to": bid.agent},
-                mark=bid.agent,
-            )
+            reject(place, bid)
 
 
 def _turn(state: Market, task: str) -> Turn | None:

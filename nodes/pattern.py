@@ -15,6 +15,7 @@ from kapelle.nodes.agent import Agent
 from kapelle.nodes.board import close_all
 from kapelle.nodes.conversing import gated
 from kapelle.nodes.estimating import Shape
+from kapelle.nodes.latecomers import dismiss
 from kapelle.state.errors import Misbuilt
 from kapelle.state.policy import Policy
 from kapelle.state.task import Result, Task
@@ -50,7 +51,10 @@ class CompiledPattern(CompiledStateGraph[Any, Any, Any, Any]):
     async def astream(
         self, input: Any, config: Any = None, *, control: RunControl | None = None, **kwargs: Any
     ) -> AsyncIterator[Any]:
-        """LangGraph's `astream`; forgets the boards of the run, also of one that waits."""
+        """LangGraph's `astream`; forgets the boards of the run, also of one that waits.
+
+        Who is still at work then, though nobody waits for it, is stopped.
+        """
         own = control or (None if _nested() else RunControl())
         try:
             async for chunk in super().astream(input, config, control=own, **kwargs):
@@ -58,6 +62,7 @@ class CompiledPattern(CompiledStateGraph[Any, Any, Any, Any]):
         finally:
             if own is not None:
                 close_all(own)
+                await dismiss(own)
 
 
 class Pattern(StateGraph[Any, Any, Any, Any]):

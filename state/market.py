@@ -158,14 +158,17 @@ def card_offer(card: AgentCard) -> Offer:
 
 
 def standing_of(
-    offer: Offer | None, after: float, deadline: float, policy: Policy
+    offer: Offer | None, after: float, deadline: float, policy: Policy, *, late: bool = False
 ) -> tuple[BidStatus, str]:
-    """What becomes of an answer to a call, and why. The deadline is in seconds after the call."""
+    """What becomes of an answer to a call, and why. The deadline is in seconds after the call.
+
+    `late`: it was awarded without it.
+    """
     if offer is None:
         return "silent", f"no bid within {deadline:g} s"
     if offer.decline:
         return "declined", offer.decline
-    if after > deadline:
+    if late or after > deadline:
         return "late", f"it came after {after:g} s; the deadline was {deadline:g} s"
     if policy.max_price is not None and offer.price > policy.max_price:
         return "void", f"it asks {offer.price}; the most is {policy.max_price}"

@@ -1,7 +1,8 @@
 """Kills runs and goes on with them, each time in a new process; says as JSON what came of it.
 
-    python killed.py SAVER FOLDER TIMES
+    python killed.py SAVER FOLDER TIMES [GRAPH …]
 
+SAVER is `official sqlite`, `sqlite`, or the URL of an empty database of ours on a server.
 A part of the plan writes a line when it begins and one when it is finished. The n-th that begins
 kills its process, after what others had finished was kept and before it is finished itself. The
 processes are forked, so that nothing is imported twice.
@@ -18,6 +19,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +28,10 @@ from langgraph.store.base import BaseStore
 from langgraph.store.sqlite.aio import AsyncSqliteStore
 from langgraph.types import Command
 from pydantic import JsonValue
+from sqlalchemy import create_engine, select
 
 from kapelle.checkpoints import Database
+from kapelle.checkpoints.tables import blobs, checkpoints, payloads, writes
 from kapelle.graphs import hierarchy, manager_worker, marketplace, pipeline, swarm
 from kapelle.nodes.agent import FunctionAgent, agent, as_agent
 from kapelle.nodes.in_memory import in_memory
@@ -50,8 +54,8 @@ CONFIG: Any = {"configurable": {"thread_id": "t1"}}
 class Work:
     """What the agents of one process do; `fatal`: which beginning kills it, 0 for none."""
 
-    def __init__(self, folder: Path, fatal: int) -> None:
-        self.folder, self.fatal = folder, fatal
+    def __init__(self, kind: str, folder: Path, fatal: int) -> None:
+        self.kind, self.folder, self.fatal = kind, folder, fatal
         self.begun = 0
         self.made: list[str] = []
 
@@ -76,15 +80,34 @@ class Work:
         return self.made[-1]
 
     async def kept(self) -> None:
-        """Wait until all that was made in this process is in the database's files."""
+        """Wait until all that was made in this process is in the database."""
+        stored = in_tables if "://" in self.kind else in_files
         async with asyncio.timeout(20):
-            while any(made not in self.stored() for made in self.made):  # noqa: ASYNC110
+            while any(made not in stored(self.kind, self.folder) for made in self.made):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
 
-    def stored(self) -> str:
-        """What is in the database's files."""
-        files = self.folder.glob("runs.*")
-        return "".join(file.read_text("latin-1") for file in files)
+
+def in_files(kind: str, folder: Path) -> str:
+    """What is in the database's files."""
+    return "".join(file.read_text("latin-1") for file in folder.glob("runs.*"))
+
+
+def in_tables(url: str, folder: Path) -> str:
+    """What any other connection to the server sees of the run."""
+    engine, mine = create_engine(url), tenant_of(folder)
+    with engine.connect() as connection:
+        bodies = [
+            body
+            for table in (writes, blobs, checkpoints, payloads)
+            for body in connection.scalars(select(table.c.body).where(table.c.tenant == mine))
+        ]
+    engine.dispose()
+    return "".join(bytes(body or b"").decode("latin-1") for body in bodies)
+
+
+def tenant_of(folder: Path) -> str:
+    """Each run on a server is a tenant of its own."""
+    return sha256(str(folder).encode()).hexdigest()
 
 
 def plan_of(many: int) -> list[Task]:
@@ -267,8 +290,9 @@ class FatalMemory(StoreMemory):
 @asynccontextmanager
 async def saver_in(kind: str, folder: Path) -> AsyncIterator[tuple[Any, BaseStore]]:
     """What the run is kept in, and its memory."""
-    if kind == "database":
-        async with Database(str(folder / "runs.db")) as db:
+    if kind != "official sqlite":
+        url, tenant = (kind, tenant_of(folder)) if "://" in kind else (folder / "runs.db", "all")
+        async with Database(str(url), tenant=tenant) as db:
             yield db.saver, db.store
     else:
         path = str(folder / "runs.sqlite")
@@ -282,7 +306,7 @@ async def saver_in(kind: str, folder: Path) -> AsyncIterator[tuple[Any, BaseStor
 
 async def drive(kind: str, graph: str, folder: Path, fatal: int) -> None:
     """Start or go on, answering what is asked, to the end; the result goes to a file."""
-    work = Work(folder, fatal)
+    work = Work(kind, folder, fatal)
     async with saver_in(kind, folder) as (saver, store):
         app = GRAPHS[graph](work).compile(checkpointer=saver)
         services = replace(in_memory(), memory=FatalMemory(store, work))
@@ -361,10 +385,11 @@ BEGINNINGS = {
 """How often a part begins in an undisturbed run."""
 
 
-def main(kind: str, root: Path, times: int) -> None:
-    """Each graph: undisturbed, killed so many times in turn, killed three times in one run."""
+def main(kind: str, root: Path, times: int, graphs: list[str]) -> None:
+    """Each graph: undisturbed; killed once, at so many places in turn; killed three times."""
     stories: dict[str, dict[str, Any]] = {}
-    for graph, most in BEGINNINGS.items():
+    for graph in graphs or BEGINNINGS:
+        most = BEGINNINGS[graph]
         once = sorted({1 + n * (most - 1) // max(1, times - 1) for n in range(times)})
         folders = {}
         for fatal in ([0], *([n, 0] for n in once), [2, 2, 2, 0]):
@@ -380,4 +405,4 @@ def main(kind: str, root: Path, times: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))
+    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4:])

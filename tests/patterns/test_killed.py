@@ -5,9 +5,12 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+
+from tests.checkpoints.conftest import VARIABLES, url_of
 
 SCRIPT = Path(__file__).with_name("killed.py")
 
@@ -17,18 +20,30 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system doe
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on_and_no_finished_part_repeats(tmp_path: Path) -> None:
-    goes_on("database", 2, tmp_path)
+    goes_on("sqlite", 2, tmp_path)
+
+
+ONE_OF_EACH = ["a_team_that_asks", "a_stream", "a_swarm", "a_market", "a_tree"]
+"""A graph of each pattern."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("server", VARIABLES)
+def test_a_run_of_each_pattern_that_is_killed_goes_on_from_a_server(
+    server: str, tmp_path: Path, made: dict[str, str]
+) -> None:
+    goes_on(url_of(server, tmp_path, made), 0, tmp_path, ONE_OF_EACH)
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("saver", ["database", "official sqlite"])
+@pytest.mark.parametrize("saver", ["sqlite", "official sqlite"])
 def test_wherever_it_is_killed_a_run_goes_on(saver: str, tmp_path: Path) -> None:
     goes_on(saver, 14, tmp_path)
 
 
-def goes_on(saver: str, times: int, folder: Path) -> None:
+def goes_on(saver: str, times: int, folder: Path, graphs: Sequence[str] = ()) -> None:
     """Kill and go on, and compare with what was not disturbed."""
-    command = [sys.executable, str(SCRIPT), saver, str(folder), str(times)]
+    command = [sys.executable, str(SCRIPT), saver, str(folder), str(times), *graphs]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     for graph, tries in json.loads(done.stdout).items():

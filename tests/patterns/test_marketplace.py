@@ -1,6 +1,7 @@
 """A market calls for proposals, awards by the deadline, and asks a person where nobody is left."""
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
@@ -186,6 +187,66 @@ def test_a_late_bid_is_rejected_however_good(crew: Crew) -> None:
         assert told(events, "reject-proposal") == ["late"]
         (why,) = [e.why for e in events if e.what == "reject-proposal"]
         assert why == "it came after 11 s; the deadline was 10 s"
+
+    in_virtual_time(work)
+
+
+def test_a_bid_that_comes_after_the_award_is_rejected_and_says_so(crew: Crew) -> None:
+    async def slow(task: Task) -> Offer:
+        await asyncio.sleep(15)
+        return cheap(1)
+
+    async def never(task: Task) -> Offer:
+        await asyncio.sleep(10**6)
+        return cheap(1)
+
+    async def busy() -> str:
+        await asyncio.sleep(7)
+        return "done"
+
+    async def work(clock: VirtualClock) -> None:
+        bids = {"slow": slow, "never": never, "punctual": cheap(10**6)}
+        agents = [crew.worker("punctual", task=busy), crew.worker("slow"), crew.worker("never")]
+        limits = QUICK.model_copy(update={"timeout": 10**7})
+        run = Run(marketplace(agents, bids=bids, deadline=10, policy=limits), InMemorySaver())
+        run.services = replace(run.services, clock=clock)
+        events = await (await run.go()).events()
+        assert run.result.agent == "punctual"
+        (award,) = [e for e in events if e.what == "awarded"]
+        assert int(award.at) == 10, "nobody waits for it"
+        (late,) = [e for e in events if e.what == "propose" and e.agent == "slow"]
+        (no,) = [e for e in events if e.what == "reject-proposal"]
+        assert (no.data["to"], int(no.at), int(late.at)) == ("slow", 15, 15)
+        assert re.fullmatch(r"it came after 15[.\d]* s; the deadline was 10 s", no.why)
+        assert late.why == no.why
+        assert messages(events) == {
+            "cfp": 3, "propose": 2, "reject-proposal": 1, "accept-proposal": 1, "inform": 1
+        }  # fmt: skip
+        assert int(clock.passed) == 17, "who never answers holds up nobody"
+        assert len(asyncio.all_tasks()) == 1, "nor is at work when the market is over"
+
+    in_virtual_time(work)
+
+
+def test_who_did_not_begin_a_bid_by_the_deadline_makes_none(crew: Crew) -> None:
+    began: list[str] = []
+
+    async def slow(task: Task) -> Offer:
+        began.append(task.id)
+        await asyncio.sleep(15)
+        return cheap(1)
+
+    async def busy() -> str:
+        await asyncio.sleep(100)
+        return "done"
+
+    async def work(clock: VirtualClock) -> None:
+        bids = {"a": slow, "b": slow, "punctual": cheap(10)}
+        agents = [crew.worker("punctual", task=busy), crew.worker("a"), crew.worker("b")]
+        limits = QUICK.model_copy(update={"timeout": 1000, "parallel": 1})
+        graph = marketplace(agents, bids=bids, deadline=10, policy=limits)
+        await Run(graph, InMemorySaver()).go()
+        assert (int(clock.passed), began) == (110, ["task"])
 
     in_virtual_time(work)
 
