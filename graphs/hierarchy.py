@@ -1,6 +1,9 @@
 """Hierarchy: a tree of managers over very many items, merged on the way up.
 
-    START ─ open ─┬─ manage ─ gather ─┬─ manage           who leads says what each child is to do
+    START ─ estimate ─┬─ open
+                      └─ allow ─┬─ open    with policy.ask_above: what is expected to be dear
+                                └─ END
+            open ─┬─ manage ─ gather ─┬─ manage           who leads says what each child is to do
                   │                   ├═ leaf ×N          an item each, or a team; failed: once more
                   │                   ├═ branch ×N        a tree of its own each
                   │                   ├═ approve ×N ─ gather   what a person must decide
@@ -13,7 +16,8 @@
 
 Remembers   kapelle.state.tree.Tree
 Needs       a worker for the items, or named teams; who merges; perhaps a manager
-Stops       at `approve`: a leaf, a manager or a merger that turned to a person, or that failed
+Stops       at `allow`, before what is dear; at `approve`: a leaf, a manager or a merger that turned
+            to a person, or that failed
 Ends with   `result`: done; partial, naming the items that are missing; failed; refused
 After       M. S. Fox, An Organizational View of Distributed Systems, IEEE Trans. SMC 11, 1981
 """
@@ -46,6 +50,7 @@ from kapelle.nodes.estimating import Role, Shape
 from kapelle.nodes.gating import Asked, gate
 from kapelle.nodes.pattern import Finished, Given, Pattern, must_be_node, seated
 from kapelle.nodes.services import Services
+from kapelle.nodes.starting import starts
 from kapelle.state.errors import Misbuilt
 from kapelle.state.policy import Policy
 from kapelle.state.tree import (
@@ -109,17 +114,20 @@ def hierarchy(
         graph = _manager(Given, start, teams, None, merge, manager, limits)
         work = Role("work", list(teams.values()), all=True, most=1 + limits.redos, works=True)
         graph.shape = _shape(work, lambda _: 1, merge, manager, limits)
+        starts(graph, "open", limits)
         return graph
 
     leaf = {"leaf": seated(worker, limits)}
     below: list[CompiledStateGraph[Any, Any, Any, Any]] = []  # LangGraph does not look in a list
     lower = _manager(Below, open_branch(manager, limits), leaf, below, merge, manager, limits)
+    lower.add_edge(START, "open")
     below.append(lower.compile(name="branch"))
     start = open_root((), branching, manager, limits)
     graph = _manager(Given, start, leaf, below, merge, manager, limits)
     work = Role("work", list(leaf.values()), each=True, most=1 + limits.redos, works=True)
     shape = _shape(work, partial(_managers, branching, limits), merge, manager, limits)
     graph.shape = replace(shape, items=lambda task: len(leaves_of(task) or ()))
+    starts(graph, "open", limits)
     return graph
 
 
@@ -163,7 +171,6 @@ def _manager(
         nodes.append("manage")
     graph.add_node("merge", merging(merge, limits))
 
-    graph.add_edge(START, "open")
     graph.add_conditional_edges("open", to_children, [n for n in nodes if n != "approve"])
     graph.add_conditional_edges("gather", to_children, nodes)
     for name in nodes:

@@ -1,8 +1,10 @@
 """Manager-worker: decompose a task, delegate the parts, merge what comes back.
 
-    START ─ plan ─ gather ─┬═ worker ×N ─ gather       each part as soon as its needs are met
+    START ─ plan ─ estimate ─┬─ gather
+                             └─ allow ─ gather         with policy.ask_above: a plan that is dear
+                   gather ─┬═ worker ×N ─ gather       each part as soon as its needs are met
                            ├═ approve ×N ─ gather      what a person must decide
-                           ├─ replan ─ gather          parts were lost, or a person wants it
+                           ├─ replan ─ estimate        parts were lost, or a person wants it
                            ├═ review ×N ─ gather       a part its author is not sure of
                            ├─ reconcile ─┬─ gather     claims that can't all hold
                            │             └─ arbitrate ─ gather
@@ -12,9 +14,9 @@
 
 Remembers   kapelle.state.team.Team
 Needs       a planner, and workers whose cards name their skills
-Stops       at `approve`: a plan, a part that turned to a person or that nobody could do, a draft
-            the judge does not accept, claims that neither rule nor judge can reconcile, a budget
-            that leaves no room, a channel that is full
+Stops       at `allow`, before what is dear; at `approve`: a plan, a part that turned to a person or
+            that nobody could do, a draft the judge does not accept, claims that neither rule nor
+            judge can reconcile, a budget that leaves no room, a channel that is full
 Ends with   `result`: done; partial, naming the parts that are missing; failed; refused by a person
 After       R. G. Smith and R. Davis, Frameworks for Cooperation in Distributed Problem Solving,
             IEEE Trans. SMC 11, 1981 (task sharing); without barriers between parts
@@ -38,6 +40,7 @@ from kapelle.nodes.planning import replan as replanning
 from kapelle.nodes.reconciling import arbitrate, reconcile
 from kapelle.nodes.reviewing import Doubtful, review
 from kapelle.nodes.services import Services
+from kapelle.nodes.starting import goes_on
 from kapelle.nodes.synthesizing import synthesize as synthesizing
 from kapelle.state.budget import Usage
 from kapelle.state.policy import Policy
@@ -100,8 +103,7 @@ def manager_worker(
     graph.add_node("synthesize", synthesizing(synthesize, limits, judged=judge is not None))
 
     graph.add_edge(START, "plan")
-    graph.add_edge("plan", "gather")
-    graph.add_edge("replan", "gather")
+    goes_on(graph, ["plan", "replan"], "gather", limits)
     nexts = [*team, "approve", "replan", "reconcile", "synthesize", END]
     for name in team:
         graph.add_edge(name, "gather")

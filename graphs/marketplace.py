@@ -1,6 +1,9 @@
 """Marketplace: call for proposals, award each task to a bid, measure what came of it.
 
-    START ─ open ─ announce ─┬═ bid ×N ─ award ─┬═ contractor ×N ─ judge ─ settle ─ award
+    START ─ estimate ─┬─ open
+                      └─ allow ─┬─ open    with policy.ask_above: what is expected to be dear
+                                └─ END
+            open ─ announce ─┬═ bid ×N ─ award ─┬═ contractor ×N ─ judge ─ settle ─ award
                              │                  ├═ perform ×N ─ judge    found in the registry
                              │                  ├═ approve ×N ─ judge    a price, a doubt, nobody
                              │                  ├─ announce              a person wants bids again
@@ -9,8 +12,8 @@
 
 Remembers   kapelle.state.market.Market
 Needs       agents whose cards name their skills; they bid by their cards, or as they are told to
-Stops       at `approve`: a price above policy.ask_above, work that turned to a person, a task
-            that nobody bids for or that those who did failed at
+Stops       at `allow`, before what is dear; at `approve`: a price above policy.ask_above, work that
+            turned to a person, a task that nobody bids for or that those who did failed at
 Ends with   `result`: of one task its contractor's, of many their outputs by id; partial, naming
             what is missing; failed; refused by a person. It never raises for lack of bids
 After       R. G. Smith, The Contract Net Protocol, IEEE Trans. Computers C-29, 1980; FIPA SC00029
@@ -19,7 +22,7 @@ After       R. G. Smith, The Contract Net Protocol, IEEE Trans. Computers C-29, 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
-from langgraph.graph import END, START
+from langgraph.graph import END
 from langgraph.types import Send
 
 from kapelle.nodes.agent import Agent
@@ -32,6 +35,7 @@ from kapelle.nodes.gating import Asked, gate_by_task
 from kapelle.nodes.pattern import Finished, Given, Pattern, by_name, seated
 from kapelle.nodes.performing import Found, Work, whoever, worker
 from kapelle.nodes.services import Services
+from kapelle.nodes.starting import starts
 from kapelle.state.auction import must_be_rule
 from kapelle.state.budget import Usage
 from kapelle.state.errors import Misbuilt
@@ -107,7 +111,7 @@ def marketplace(  # noqa: PLR0913 - each is a choice with a default
         graph.add_edge("judge", "settle")
     graph.add_node("settle", settle(ontology, limits))
 
-    graph.add_edge(START, "open")
+    starts(graph, "open", limits)
     graph.add_edge("open", "announce")
     graph.add_conditional_edges("announce", to_bidders, ["bid", "award"])
     graph.add_edge("bid", "award")

@@ -1,6 +1,9 @@
 """Pipeline: stages one after the other, with a gate behind each; many items flow at once.
 
-    START ─ open ─┬─ stage ×N ─ gate ─┬─ stage ×N         the next one, or the same with feedback
+    START ─ estimate ─┬─ open
+                      └─ allow ─┬─ open    with policy.ask_above: what is expected to be dear
+                                └─ END
+            open ─┬─ stage ×N ─ gate ─┬─ stage ×N         the next one, or the same with feedback
                   │                   ├─ gate             the next judge
                   │                   ├─ approve ─ gate   a person must decide
                   │                   └─ END              through, or the line is stopped
@@ -9,7 +12,8 @@
 
 Remembers   kapelle.state.line.Line
 Needs       stages, each an agent; gates: schemas, plain functions, judges
-Stops       at `approve`: a stage that turned to a person, a gate that wants one to decide
+Stops       at `allow`, before what is dear; at `approve`: a stage that turned to a person, a gate
+            that wants one to decide
 Ends with   `result`: the last stage's, or the list of them; where a line was stopped, what was
             finished until then, and in `parts` why
 After       the stop-the-line rule: T. Ohno, Toyota Production System, 1988 (jidoka)
@@ -28,6 +32,7 @@ from kapelle.nodes.gating import gate as person
 from kapelle.nodes.pattern import STEPS, Finished, Given, Pattern, by_name
 from kapelle.nodes.services import Services
 from kapelle.nodes.staging import Check, must_be_check, opening, stage, stage_gate
+from kapelle.nodes.starting import starts
 from kapelle.nodes.streaming import Piece, Place, collect, item
 from kapelle.state.errors import Misbuilt
 from kapelle.state.line import Line, items_of, stage_names
@@ -77,6 +82,8 @@ def pipeline(
     graph.shape = _shape(stages, names, checks, limits)
     piece = _line(Piece, agents, names, checks, limits)
 
+    starts(graph, "open", limits)
+    piece.add_edge(START, "open")
     piece.add_edge("open", nodes[0])
     graph.add_conditional_edges("open", by_items, [nodes[0], "item", "collect"])
     graph.add_node("item", item(piece.compile(name="item"), limits), input_schema=Place)
@@ -119,7 +126,6 @@ def _line(
     graph.add_node("gate", stage_gate(stages, checks, limits, agents))
     graph.add_node("approve", person(limits), input_schema=Asked)
 
-    graph.add_edge(START, "open")
     for name in agents:
         graph.add_edge(name, "gate")
     graph.add_conditional_edges("gate", by_move, [*agents, "gate", "approve", END])

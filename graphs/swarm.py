@@ -1,14 +1,18 @@
 """Swarm: peers work on the same task, each blind to the others, and converge by a vote or a judge.
 
-    START ─ open ─ tally ─┬═ peer ×N ─ tally       those whose answers can change the outcome
+    START ─ estimate ─┬─ open
+                      └─ allow ─┬─ open    with policy.ask_above: what is expected to be dear
+                                └─ END
+            open ─ tally ─┬═ peer ×N ─ tally       those whose answers can change the outcome
                           ├═ judge ×N ─ tally      even answers, each pair in both orders
                           ├═ approve ×N ─ tally    what a person must decide
                           └─ END                   with a result
 
 Remembers   kapelle.state.swarm.Swarm
 Needs       peers, a rule, and for a judged vote a judge
-Stops       at `approve`: a peer that turned to a person and whose vote is needed; a tie that no
-            debate and no judge could break; less agreement than the policy wants
+Stops       at `allow`, before what is dear; at `approve`: a peer that turned to a person and whose
+            vote is needed; a tie that no debate and no judge could break; less agreement than the
+            policy wants
 Ends with   `result`, its confidence the agreement; failed, where nobody gave an answer
 After       Condorcet's jury theorem, 1785; E. Meyerson et al., Solving a Million-Step LLM Task with
             Zero Errors, 2025 (first to ahead by k, red flags)
@@ -16,7 +20,7 @@ After       Condorcet's jury theorem, 1785; E. Meyerson et al., Solving a Millio
 
 from collections.abc import Callable, Sequence
 
-from langgraph.graph import END, START
+from langgraph.graph import END
 from langgraph.types import Send
 
 from kapelle.nodes.agent import Agent
@@ -26,6 +30,7 @@ from kapelle.nodes.estimating import Role, Shape
 from kapelle.nodes.gating import Asked, gate
 from kapelle.nodes.pattern import STEPS, Finished, Given, Pattern, by_name, must_be_agent, seated
 from kapelle.nodes.services import Services
+from kapelle.nodes.starting import starts
 from kapelle.nodes.tallying import count, opening
 from kapelle.nodes.voting import Turn, peer
 from kapelle.state.ballot import Judged, LogOdds, Plurality, Rule, Same, exact
@@ -102,7 +107,7 @@ def swarm(
         graph.add_node(name, peer(agent, same, check, limits), input_schema=Turn)
     graph.add_node("approve", gate(limits), input_schema=Asked)
 
-    graph.add_edge(START, "open")
+    starts(graph, "open", limits)
     graph.add_edge("open", "tally")
     for name in crowd:
         graph.add_edge(name, "tally")

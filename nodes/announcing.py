@@ -13,6 +13,7 @@ from kapelle.nodes.measuring import introduce, known_outcomes
 from kapelle.nodes.pattern import Given
 from kapelle.nodes.planning import read_tasks
 from kapelle.nodes.services import Services
+from kapelle.nodes.starting import begin as begin_run
 from kapelle.state.budget import Usage
 from kapelle.state.market import Market, called, market_flaws
 from kapelle.state.policy import Policy
@@ -42,7 +43,7 @@ def open_market(policy: Policy) -> Opener:
 
     async def begin(state: Given, runtime: Runtime[Services]) -> dict[str, Any]:
         place, task = here(runtime), state["task"]
-        await place.begin(task)
+        await begin_run(place, task, policy)
         tasks, flaws = _read(task)
         flaws = flaws or market_flaws(tasks, policy)
         wanted = [] if flaws else by_urgency(tasks, task.priority)

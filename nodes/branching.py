@@ -21,6 +21,7 @@ from kapelle.nodes.gating import park
 from kapelle.nodes.here import Here, here
 from kapelle.nodes.pattern import Given, remembered
 from kapelle.nodes.services import Services
+from kapelle.nodes.starting import begin
 from kapelle.nodes.validating import plain
 from kapelle.state.breaker import give_up
 from kapelle.state.ladder import weighed
@@ -103,7 +104,7 @@ def open_root(
 
     async def open_tree(state: Tree, runtime: Runtime[Services]) -> dict[str, Any]:
         task, place = state["task"], here(runtime)
-        await place.begin(task)
+        await begin(place, task, policy)
         if teams:
             return await _opened(task, list(teams), place, policy, managed=manager is not None)
         flaw, items = tree_flaw(task, policy), len(leaves_of(task) or [])

@@ -1,6 +1,6 @@
 """Estimate what a graph will use, from the shape of its pattern and the number of items."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ from kapelle.state.budget import Usage
 from kapelle.state.errors import Misbuilt
 from kapelle.state.estimate import Estimate, Forecast, Volume
 from kapelle.state.policy import Policy
+from kapelle.state.skills import fits
 from kapelle.state.task import Brief, Task
 
 LENGTH = 4
@@ -90,10 +91,21 @@ def items_of(task: Task) -> int:
     return max((len(v) for v in task.inputs.values() if isinstance(v, list)), default=0)
 
 
-def work_of(agents: Mapping[str, Sequence[Agent]], tasks: Iterable[Task], policy: Policy) -> Usage:
-    """What these tasks are expected to use, each done by one of the agents it is listed with."""
-    calls = (_call(Role(t.id, agents[t.id]), t, policy, 0) for t in tasks if agents.get(t.id))
-    return sum((each.expected.usage for each in calls), Usage())
+def expected_of(graph: Any, task: Task, parts: Iterable[Task]) -> Usage:
+    """What a team is expected to use once it has a plan of these parts: they, and who comes after.
+
+    Each part is done by one of the workers that fit it; what they write is read by who merges.
+    """
+    shape, used, written = _shape(graph), Usage(), 0
+    for role in shape.roles[1:]:  # the first has planned
+        if not role.works:
+            used += _call(role, task, shape.policy, written).expected.usage
+            continue
+        for part in parts:
+            able = [agent for agent in role.agents if fits(agent.card, part)]
+            one = _call(Role(part.id, able or role.agents), part, shape.policy, 0).expected.usage
+            used, written = used + one, written + one.output_tokens
+    return used
 
 
 def guess(agent: Agent, task: Task, brief: Brief | None = None) -> Usage | None:

@@ -18,6 +18,7 @@ from kapelle.state.delivery import mailed
 from kapelle.state.event import EventKind
 from kapelle.state.ladder import climb, rung
 from kapelle.state.policy import Policy
+from kapelle.state.shortage import goes_on
 from kapelle.state.skills import AgentCard
 from kapelle.state.task import Plan, Result, Revision, by_urgency, settled
 from kapelle.state.team import (
@@ -93,6 +94,8 @@ def _heard(state: Team, cards: Sequence[AgentCard], policy: Policy) -> dict[str,
         return {"answer": None} | funded(state, answer)
     if answer is not None and answer.about == "messages":
         return {"answer": None} | let_pass(state, answer, policy)
+    if answer is not None and answer.about == "estimate" and goes_on(answer):
+        return {"answer": None}
     return _answered(state, cards, policy) if answer else {}
 
 

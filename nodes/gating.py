@@ -11,6 +11,7 @@ from kapelle.nodes.here import Here, here
 from kapelle.nodes.services import Services
 from kapelle.state.approval import Approval, Escalation
 from kapelle.state.effect import outcome, said
+from kapelle.state.estimate import abandoned
 from kapelle.state.policy import Policy
 from kapelle.state.proposal import Permit, Proposal
 from kapelle.state.shortage import added, goes_on
@@ -93,6 +94,17 @@ async def _watched(place: Here, desk: Board, task: str, state: Asked) -> dict[st
         desk.post(f"{task}=", outcome)
 
 
+async def start_gate(state: Asked, runtime: Runtime[Services]) -> dict[str, Any]:
+    """Stop before the start until a person allows it; else what leaves instead."""
+    place, ask = here(runtime), state["ask"]
+    answer = await _ask(place, ask)
+    if goes_on(answer):
+        return {"escalation": None, "result": None}
+    left = abandoned(ask.task, answer)
+    place.tell("run", left.status, task=ask.task)
+    return {"escalation": None, "result": left}
+
+
 def gate_by_task() -> Gate:
     """A gate of which several may ask in one step; the answer goes under the task's id."""
 
@@ -122,7 +134,7 @@ async def _ask(place: Here, question: Escalation) -> Approval:
         key=f"approval:{answer.ask}" if answer.ask else "",  # the inbox told it when it was claimed
         data={"question": question.question, "about": question.about},
     )
-    if question.about == "budget" and goes_on(answer):
+    if question.about in ("budget", "estimate") and goes_on(answer):
         more, accounts = added(question, answer)
         for account in accounts:
             await place.services.ledger.grant(place.thread, more, account, key=place.step)

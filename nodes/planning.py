@@ -10,15 +10,13 @@ from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from kapelle.nodes.agent import Agent
 from kapelle.nodes.call import call
-from kapelle.nodes.estimating import guess, work_of
+from kapelle.nodes.estimating import guess
 from kapelle.nodes.here import Here, here
 from kapelle.nodes.pattern import Given
 from kapelle.nodes.services import Services, names
 from kapelle.state.approval import Escalation
 from kapelle.state.budget import Budget, Usage
-from kapelle.state.estimate import above
 from kapelle.state.policy import Policy
-from kapelle.state.shortage import told
 from kapelle.state.skills import fits
 from kapelle.state.task import Brief, Plan, Result, Revision, Task
 from kapelle.state.team import finished, plan_flaws, replanned, unaffordable, unfunded
@@ -155,12 +153,6 @@ class _Planning:
         place.tell("choice", "planned", task=task.id, agent=name, why=why, data=data)
         if self.policy.approve_plan:
             return _proposed(tasks, _show(task, tasks, "The policy asks for approval of plans."))
-        if self.policy.ask_above.bounded:
-            able = {t.id: [w for w in self.workers if fits(w.card, t)] for t in tasks}
-            expected = work_of(able, tasks, self.policy)
-            if above(expected, self.policy.ask_above):
-                dear = f"It is expected to use {told(expected)}; the policy asks above that much."
-                return _proposed(tasks, _show(task, tasks, dear))
         return {"plan": Plan(tasks=tasks), "feedback": ()}
 
     def _dear(self, task: Task, critic: "_Critic", place: Here) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from kapelle.nodes.here import Here, here
 from kapelle.nodes.judging import read_verdict, verdict_flaws
 from kapelle.nodes.pattern import must_be_agent, seated
 from kapelle.nodes.services import Services
+from kapelle.nodes.starting import begin
 from kapelle.state.approval import Escalation
 from kapelle.state.breaker import give_up
 from kapelle.state.budget import Usage
@@ -75,7 +76,7 @@ def opening(stages: Mapping[str, str], policy: Policy) -> Box:
     """
 
     async def open_line(state: Line, runtime: Runtime[Services]) -> dict[str, Any]:
-        await here(runtime).begin(state["task"])
+        await begin(here(runtime), state["task"], policy)
         refused = too_many(state["task"], policy)
         return {
             "item": state.get("item", ""),

@@ -10,6 +10,7 @@ from kapelle.nodes.breaking import ailing
 from kapelle.nodes.here import Here, here
 from kapelle.nodes.pattern import Given
 from kapelle.nodes.services import Services
+from kapelle.nodes.starting import begin
 from kapelle.state.approval import Escalation
 from kapelle.state.course import NOTHING, Step, proceed
 from kapelle.state.outcome import (
@@ -55,7 +56,7 @@ def opening(policy: Policy) -> Opener:
 
     async def open_ballot(state: Given, runtime: Runtime[Services]) -> dict[str, Any]:
         place = here(runtime)
-        await place.begin(state["task"])
+        await begin(place, state["task"], policy)
         return {
             "context": await place.context(state["task"], policy),
             "asked": [],

@@ -12,7 +12,9 @@ Choice = Literal["approve", "edit", "reject", "respond"]
 CHOICES: tuple[Choice, ...] = ("approve", "edit", "reject", "respond")
 
 
-About = Literal["plan", "task", "claims", "result", "award", "budget", "doubt", "messages"]
+About = Literal[
+    "plan", "task", "claims", "result", "award", "budget", "doubt", "messages", "estimate"
+]
 
 
 class Escalation(Noun):
@@ -26,7 +28,7 @@ class Escalation(Noun):
     """What the person needs to see: the proposal, which becomes the output if it is approved."""
     about: About = "task"
     """Whether the plan, one subtask, a result, who does the work, the budget, work that its author
-    is not sure of or messages beyond a limit are at stake."""
+    is not sure of, messages beyond a limit or what it is expected to cost are at stake."""
     task: str = ""
     """Id of the task; stamped by the orchestrator."""
     by: str = ""

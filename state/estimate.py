@@ -1,7 +1,14 @@
 """What a run will use before it has begun: at least, as expected, at most; and one agent alone."""
 
+from collections.abc import Mapping
+
+from pydantic import JsonValue
+
+from kapelle.state.approval import Approval, Escalation
 from kapelle.state.budget import Budget, Usage
 from kapelle.state.noun import Noun
+from kapelle.state.shortage import told
+from kapelle.state.task import Failure, Result
 
 
 class Volume(Noun):
@@ -81,3 +88,36 @@ def above(usage: Usage, limit: Budget) -> bool:
         or (limit.tokens is not None and usage.tokens > limit.tokens)
         or (money is not None and (usage.micro_usd is None or usage.micro_usd > money))
     )
+
+
+def ask_to_start(
+    task: str,
+    goal: str,
+    found: Forecast | None,
+    account: str,
+    *,
+    why: str,
+    shown: Mapping[str, JsonValue],
+) -> Escalation:
+    """What a person is asked before a start that is dear: to go on, to add to the budget, to end.
+
+    `found`: None if nobody knows, for the reason in `why`. `account`: whose budget they may raise.
+    """
+    reason = why or f"It is expected to use {told(found.expected.usage) if found else ''}."
+    add: dict[str, JsonValue] = {}
+    to: list[JsonValue] = [account]
+    volumes: JsonValue = found.model_dump(mode="json") if found else None
+    return Escalation(
+        question=f"Begin the work on {goal!r}?",
+        reason=f"{reason} The policy asks before that much. Edit adds to the budget.",
+        evidence={"estimate": volumes, **shown, "add": add, "to": to},
+        about="estimate",
+        task=task,
+        offers=("approve", "edit", "reject"),
+    )
+
+
+def abandoned(task: str, answer: Approval) -> Result:
+    """What leaves when a person does not want it begun."""
+    why = f"{answer.by} rejected it: {answer.reason or 'no reason given'}"
+    return Result(task=task, status="refused", failure=Failure(kind="refused", message=why))

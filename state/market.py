@@ -132,6 +132,8 @@ class Market(TypedDict, total=False):
     answers: Annotated[dict[str, Approval], merge_answers]
     outcomes: Annotated[dict[str, Outcome], merge_outcomes]
     """By award, what was measured in this run."""
+    escalation: Escalation | None
+    """What a person is asked about the whole."""
     spent: Usage
     """By the judge; bids and results keep their own."""
     result: Result | None

@@ -24,8 +24,8 @@ class Policy(Noun):
     on_budget: Literal["partial", "ask"] = "partial"
     """When a budget is exhausted: end with what is finished, or ask a person for more."""
     ask_above: Budget = Budget()
-    """Ask a person before a run that is expected to use more, and before an award that costs
-    more."""
+    """Ask a person before a graph begins what is expected to use more (a team once it has a plan),
+    and before an award that costs more. Seconds are not looked at."""
     models: dict[str, Limits] = Field(default_factory=dict)
     """Limits of each model, like `openai:gpt-4o`, that all agents of the process share; `*` holds
     for every other model."""

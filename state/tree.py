@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, TypedDict
 
 from pydantic import Field, JsonValue
 
+from kapelle.state.approval import Escalation
 from kapelle.state.breaker import asks_person, at_fault
 from kapelle.state.budget import Usage
 from kapelle.state.context import MasterContext
@@ -54,6 +55,8 @@ class Tree(TypedDict, total=False):
     results: Annotated[dict[str, Result], merge_results]
     """By child; of managing and merging as well."""
     revisions: Annotated[dict[str, Revision], merge_revisions]
+    escalation: Escalation | None
+    """What a person is asked about the whole."""
     result: Result | None
 
 

@@ -13,9 +13,14 @@ import kapelle.graphs
 from kapelle.graphs import hierarchy, manager_worker, marketplace, pipeline, swarm
 from kapelle.nodes.pattern import Pattern
 from kapelle.state.ballot import Plurality
+from kapelle.state.budget import Budget
+from kapelle.state.policy import Policy
 from tests.patterns.simulated import Crew
 
 Edges = set[tuple[str, str]]
+
+DEAR = Policy(ask_above=Budget(calls=0))
+"""A person is asked before any start."""
 
 FACTS = ("Remembers", "Needs", "Stops", "Ends with", "After")
 
@@ -30,34 +35,42 @@ def a_team() -> Pattern:
     crew = Crew()
     workers = [crew.worker("worker 1"), crew.worker("worker 2")]
     return manager_worker(
-        plan=crew.planner(), workers=workers, synthesize=crew.worker("s"), judge=crew.judge()
+        plan=crew.planner(),
+        workers=workers,
+        synthesize=crew.worker("s"),
+        judge=crew.judge(),
+        policy=DEAR,
     )
 
 
 def a_line() -> Pattern:
     """A line of two stages, with a judge."""
     crew = Crew()
-    return pipeline([crew.worker("stage 1"), crew.worker("stage 2")], gates=crew.judge())
+    return pipeline(
+        [crew.worker("stage 1"), crew.worker("stage 2")], gates=crew.judge(), policy=DEAR
+    )
 
 
 def a_tree() -> Pattern:
     """A tree with all that may be in it."""
     crew = Crew()
-    return hierarchy(crew.worker("w"), merge=crew.worker("m"), manager=crew.worker("boss"))
+    return hierarchy(
+        crew.worker("w"), merge=crew.worker("m"), manager=crew.worker("boss"), policy=DEAR
+    )
 
 
 def a_swarm() -> Pattern:
     """Two peers and a judge."""
     crew = Crew()
     peers = [crew.worker("peer 1"), crew.worker("peer 2")]
-    return swarm(peers, rule=Plurality(), judge=crew.judge())
+    return swarm(peers, rule=Plurality(), judge=crew.judge(), policy=DEAR)
 
 
 def a_market() -> Pattern:
     """Two contractors, a judge, and room for another from the registry."""
     crew = Crew()
     contractors = [crew.worker("contractor 1"), crew.worker("contractor 2")]
-    return marketplace(contractors, judge=crew.judge(), admits=["a newcomer"])
+    return marketplace(contractors, judge=crew.judge(), admits=["a newcomer"], policy=DEAR)
 
 
 EXAMPLES: dict[str, Callable[[], Pattern]] = {
@@ -74,15 +87,16 @@ def drawn(docstring: str) -> Edges:
     """The edges of a drawing.
 
     `─` is an edge and `═` a fan-out. `┬` begins branches, which `├` and `└` in the same column go
-    on with. `×N` marks a node of which there may be many. What follows a chain is prose.
+    on with. `×N` marks a node of which there may be many. A line may begin with a node. What
+    follows a chain is prose.
     """
     edges: Edges = set()
     forks: dict[int, str] = {}
     for line in docstring.splitlines():
-        begin = re.match(r"[ │]*(?:(START)|[├└])", line)
+        begin = re.match(r"[ │]*(?:(\w+)(?= [─═])|[├└])", line)
         if begin is None:
             continue
-        source = "START" if begin[1] else forks[begin.end() - 1]
+        source = begin[1] or forks[begin.end() - 1]
         at = begin.end()
         while step := re.compile(r" ?[─═]+(?:(┬)[─═]+)? (\w+)(?: ×N)?").match(line, at):
             if step[1]:
@@ -146,13 +160,29 @@ def test_a_pattern_is_one_public_function_of_its_module_s_name(module: ModuleTyp
 
 def test_without_a_judge_the_draft_goes_straight_to_the_manager() -> None:
     crew = Crew()
-    graph = manager_worker(plan=crew.planner(), workers=[crew.worker("worker 1")])
+    graph = manager_worker(plan=crew.planner(), workers=[crew.worker("worker 1")], policy=DEAR)
     skipped = {
         ("synthesize", "judge"), ("judge", "gather"), ("gather", "review"), ("review", "gather"),
         ("gather", "judge"),
         ("reconcile", "arbitrate"), ("arbitrate", "gather"),
     }  # fmt: skip
     assert real(graph) == (real(a_team()) - skipped) | {("synthesize", "gather")}
+
+
+@pytest.mark.parametrize("build", EXAMPLES.values(), ids=list(EXAMPLES))
+def test_where_no_start_is_too_dear_nothing_is_estimated(
+    build: Callable[[], Pattern], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = real(build())
+    monkeypatch.setattr(inspect.getmodule(build), "DEAR", Policy())
+    onward = {target for source, target in full if source == "estimate"} - {"allow"}
+    without = {
+        (source, target)
+        for source, end in full
+        if source not in ("estimate", "allow")
+        for target in (onward if end == "estimate" else {end})
+    }
+    assert real(build()) == without
 
 
 def test_a_drawing_is_read_as_one_reads_it() -> None:

@@ -8,14 +8,14 @@ from kapelle import estimate
 from kapelle.graphs import hierarchy, manager_worker, marketplace, pipeline, swarm
 from kapelle.nodes.agent import Where, as_agent
 from kapelle.state.ballot import Judged, Plurality
-from kapelle.state.budget import Budget, Usage
+from kapelle.state.budget import Usage
 from kapelle.state.errors import Misbuilt
 from kapelle.state.policy import Policy
 from kapelle.state.skills import AgentCard
 from kapelle.state.task import Brief, Task
 from kapelle.state.tree import managers_of
 from tests.patterns.conftest import Saver
-from tests.patterns.simulated import QUICK, Crew, Run, task
+from tests.patterns.simulated import Crew, Run
 
 pytestmark = pytest.mark.anyio
 
@@ -102,18 +102,3 @@ def test_a_plurality_may_stop_early() -> None:
 def test_a_graph_nobody_knows_the_shape_of_is_refused() -> None:
     with pytest.raises(Misbuilt, match="nobody knows the shape"):
         estimate(object(), TEN)
-
-
-async def test_a_person_is_asked_before_what_is_expected_to_be_dear(
-    crew: Crew, memory: Saver
-) -> None:
-    plan = [task("a"), task("b"), task("c")]
-    for most, asks in ((2, True), (3, False)):
-        policy = QUICK.model_copy(update={"ask_above": Budget(calls=most)})
-        team = manager_worker(plan=crew.planner(plan), workers=[crew.worker()], policy=policy)
-        run = await Run(team, memory, thread=f"t{most}").go()
-        assert bool(run.asks) == asks
-        if asks:
-            assert "expected to use 0 tokens, 3 calls" in run.asks["task"].value.reason
-            await run.answer()
-        assert run.result.status == "done"
