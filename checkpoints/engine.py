@@ -4,6 +4,7 @@ import re
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -228,10 +229,18 @@ def _begin(connection: Connection) -> None:
 
 
 def _renaming(prefix: str) -> Callable[..., tuple[str, Any]]:
-    """Puts another prefix into statements as they go out; what users give is not in them."""
+    """Puts another prefix into statements as they go out; what users give is not in them.
+
+    A name in backticks before a dot is that of the database, as SQLAlchemy looks for tables.
+    """
+    ours = re.compile(PREFIX + r"(?!\w*`\.)")
+
+    @lru_cache(1_000)
+    def renamed(statement: str) -> str:
+        return ours.sub(prefix, statement)
 
     def rename(*seen: Any) -> tuple[str, Any]:
         _, _, statement, parameters, *_ = seen
-        return statement.replace(PREFIX, prefix), parameters
+        return renamed(statement), parameters
 
     return rename

@@ -9,7 +9,7 @@ from sqlalchemy import Column, Connection, MetaData, String, Table, func, inspec
 from kapelle.checkpoints.engine import PREFIX
 from kapelle.state.errors import DatabaseNewer
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest migration in `migrations/versions`."""
 
 VERSION_TABLE = "kapelle_version"
@@ -38,7 +38,7 @@ def upgrade(connection: Connection, url: str) -> None:
         raise DatabaseNewer(url=url, found=found, known=HEAD)
     if found != HEAD:
         with _alone(connection), connection.begin():
-            _migrate(connection)
+            migrate(connection)
 
 
 def version(connection: Connection) -> str | None:
@@ -47,6 +47,18 @@ def version(connection: Connection) -> str | None:
     if not inspect(connection).has_table(VERSION_TABLE.replace(PREFIX, prefix)):
         return None
     return connection.scalar(select(_version.c.version_num))
+
+
+def migrate(connection: Connection, to: str = HEAD) -> None:
+    """Make the schema what this version has, from whatever earlier one it is."""
+    # Alembic is heavy, and needed once in a database's life.
+    from alembic import command  # noqa: PLC0415
+    from alembic.config import Config  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, to)
 
 
 @contextmanager
@@ -63,14 +75,3 @@ def _alone(connection: Connection) -> Iterator[None]:
     finally:
         with connection.begin():
             connection.execute(select(unlock))
-
-
-def _migrate(connection: Connection) -> None:
-    # Alembic is heavy, and needed once in a database's life.
-    from alembic import command  # noqa: PLC0415
-    from alembic.config import Config  # noqa: PLC0415
-
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
