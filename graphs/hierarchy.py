@@ -8,6 +8,8 @@
                   │                   ├═ branch ×N        a tree of its own each
                   │                   ├═ approve ×N ─ gather   what a person must decide
                   │                   ├─ merge ─ gather   what the children made becomes one
+                  │                   ├─ reconcile ─┬─ decide ─ reconcile   claims can't all hold
+                  │                   │             └─ END
                   │                   └─ END
                   ├═ leaf ×N ─ gather
                   ├═ branch ×N ─ gather
@@ -17,7 +19,7 @@
 Remembers   kapelle.state.tree.Tree
 Needs       a worker for the items, or named teams; who merges; perhaps a manager
 Stops       at `allow`, before what is dear; at `approve`: a leaf, a manager or a merger that turned
-            to a person, or that failed
+            to a person, or that failed; at `decide`: claims that no rule can reconcile
 Ends with   `result`: done; partial, naming the items that are missing; failed; refused
 After       M. S. Fox, An Organizational View of Distributed Systems, IEEE Trans. SMC 11, 1981
 """
@@ -46,6 +48,7 @@ from kapelle.nodes.branching import (
     open_root,
 )
 from kapelle.nodes.branching import leaf as working
+from kapelle.nodes.ending import CLOSING, ends, to_end
 from kapelle.nodes.estimating import Role, Shape
 from kapelle.nodes.gating import Asked, gate
 from kapelle.nodes.pattern import Finished, Given, Pattern, must_be_node, seated
@@ -68,7 +71,7 @@ from kapelle.state.tree import (
 Chart = Mapping[str, Union[Agent, "Chart"]]
 """An organisation chart: teams by name, each an agent or a chart of its own."""
 
-_CONTROL = ("open", "manage", "leaf", "branch", "approve", "merge", "gather")
+_CONTROL = ("open", "manage", "leaf", "branch", "approve", "merge", "gather", *CLOSING)
 
 
 def hierarchy(
@@ -156,10 +159,10 @@ def _manager(
 ) -> Pattern:
     graph = Pattern(Tree, context_schema=Services, input_schema=given, output_schema=Finished)
     graph.keep_changes("results")
-    nodes = [*workers, "approve", "merge", END]
+    nodes, root = [*workers, "approve", "merge"], given is Given
 
     graph.add_node("open", start)
-    graph.add_node("gather", gathering(manager, limits))
+    graph.add_node("gather", gathering(manager, limits, root=root))
     graph.add_node("approve", gate(limits), input_schema=Asked)
     for name, agent in workers.items():
         graph.add_node(name, working(agent, limits), input_schema=Child)
@@ -171,12 +174,20 @@ def _manager(
         nodes.append("manage")
     graph.add_node("merge", merging(merge, limits))
 
-    graph.add_conditional_edges("open", to_children, [n for n in nodes if n != "approve"])
-    graph.add_conditional_edges("gather", to_children, nodes)
+    graph.add_conditional_edges("open", to_children, [n for n in (*nodes, END) if n != "approve"])
+    if root:
+        ends(graph, limits)
+        graph.add_conditional_edges("gather", by_result, [*nodes, "reconcile", END])
+    else:
+        graph.add_conditional_edges("gather", to_children, [*nodes, END])
     for name in nodes:
-        if name != END:
-            graph.add_edge(name, "gather")
+        graph.add_edge(name, "gather")
     return graph
+
+
+def by_result(state: Tree) -> str | list[Send]:
+    """What the whole claims is reconciled at the root, once."""
+    return to_children(state) if state["result"] is None else to_end(state)
 
 
 def to_children(state: Tree) -> str | list[Send]:

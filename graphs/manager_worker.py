@@ -7,7 +7,7 @@
                            ├─ replan ─ estimate        parts were lost, or a person wants it
                            ├═ review ×N ─ gather       a part its author is not sure of
                            ├─ reconcile ─┬─ gather     claims that can't all hold
-                           │             └─ arbitrate ─ gather
+                           │             └─ arbitrate ─ reconcile
                            ├─ synthesize ─ judge ─ gather
                            ├─ judge ─ gather           a draft, once its judge can be paid
                            └─ END                      with a result
@@ -29,6 +29,7 @@ from langgraph.graph import END, START
 from langgraph.types import Send
 
 from kapelle.nodes.agent import Agent
+from kapelle.nodes.deciding import arbitrate
 from kapelle.nodes.estimating import Role, Shape
 from kapelle.nodes.gathering import gather
 from kapelle.nodes.gating import Asked, gate
@@ -37,7 +38,7 @@ from kapelle.nodes.pattern import Finished, Given, Pattern, by_name, seated
 from kapelle.nodes.performing import Work, worker
 from kapelle.nodes.planning import plan as planning
 from kapelle.nodes.planning import replan as replanning
-from kapelle.nodes.reconciling import arbitrate, reconcile
+from kapelle.nodes.reconciling import reconcile
 from kapelle.nodes.reviewing import Doubtful, review
 from kapelle.nodes.services import Services
 from kapelle.nodes.starting import goes_on
@@ -45,7 +46,7 @@ from kapelle.nodes.synthesizing import synthesize as synthesizing
 from kapelle.state.budget import Usage
 from kapelle.state.policy import Policy
 from kapelle.state.task import Task, by_urgency
-from kapelle.state.team import Standing, Team, standings
+from kapelle.state.team import Standing, Team, parts_of, standings
 
 _CONTROL = (
     "plan", "replan", "gather", "approve", "review", "reconcile", "arbitrate", "synthesize",
@@ -112,9 +113,9 @@ def manager_worker(
         graph.add_edge("reconcile", "gather")
         graph.add_edge("synthesize", "gather")
     else:
-        graph.add_node("arbitrate", arbitrate(judge, limits))
+        graph.add_node("arbitrate", arbitrate(judge, limits, parts_of))
         graph.add_conditional_edges("reconcile", by_doubt, ["arbitrate", "gather"])
-        graph.add_edge("arbitrate", "gather")
+        graph.add_edge("arbitrate", "reconcile")
         graph.add_node("judge", judging(judge, limits))
         graph.add_edge("synthesize", "judge")
         graph.add_edge("judge", "gather")

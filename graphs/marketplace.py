@@ -7,13 +7,17 @@
                              │                  ├═ perform ×N ─ judge    found in the registry
                              │                  ├═ approve ×N ─ judge    a price, a doubt, nobody
                              │                  ├─ announce              a person wants bids again
+                             │                  ├─ reconcile ─┬─ arbitrate ─ reconcile   claims that
+                             │                  │             ├─ decide ─ reconcile      can't all
+                             │                  │             └─ END                     hold
                              │                  └─ END                   with a result
                              └─ award                                    it fits nobody
 
 Remembers   kapelle.state.market.Market
 Needs       agents whose cards name their skills; they bid by their cards, or as they are told to
 Stops       at `allow`, before what is dear; at `approve`: a price above policy.ask_above, work that
-            turned to a person, a task that nobody bids for or that those who did failed at
+            turned to a person, a task that nobody bids for or that those who did failed at; at
+            `decide`: claims that neither rule nor judge can reconcile
 Ends with   `result`: of one task its contractor's, of many their outputs by id; partial, naming
             what is missing; failed; refused by a person. It never raises for lack of bids
 After       R. G. Smith, The Contract Net Protocol, IEEE Trans. Computers C-29, 1980; FIPA SC00029
@@ -30,6 +34,7 @@ from kapelle.nodes.announcing import announce, open_market
 from kapelle.nodes.awarding import award, settle
 from kapelle.nodes.awarding import judge as judging
 from kapelle.nodes.bidding import Bidder, Invitation, as_bidder, bid
+from kapelle.nodes.ending import CLOSING, ends, to_end
 from kapelle.nodes.estimating import Role, Shape
 from kapelle.nodes.gating import Asked, gate_by_task
 from kapelle.nodes.pattern import Finished, Given, Pattern, by_name, seated
@@ -44,7 +49,8 @@ from kapelle.state.policy import Policy
 from kapelle.state.skills import PLAIN, Ontology
 from kapelle.state.task import Task
 
-_CONTROL = ("open", "announce", "bid", "award", "perform", "judge", "settle", "approve")
+_CONTROL = ("open", "announce", "bid", "award", "perform", "judge", "settle", "approve",
+            *CLOSING)  # fmt: skip
 
 
 def marketplace(  # noqa: PLR0913 - each is a choice with a default
@@ -106,8 +112,10 @@ def marketplace(  # noqa: PLR0913 - each is a choice with a default
     if admits:
         graph.add_node("perform", whoever(limits, "accept-proposal"), input_schema=Found)
     graph.add_node("approve", gate_by_task(), input_schema=Asked)
+    judge = judge and seated(judge, limits)
+    ends(graph, limits, judge=judge)
     if judge is not None:
-        graph.add_node("judge", judging(seated(judge, limits), limits))
+        graph.add_node("judge", judging(judge, limits))
         graph.add_edge("judge", "settle")
     graph.add_node("settle", settle(ontology, limits))
 
@@ -116,7 +124,7 @@ def marketplace(  # noqa: PLR0913 - each is a choice with a default
     graph.add_conditional_edges("announce", to_bidders, ["bid", "award"])
     graph.add_edge("bid", "award")
     working = [*market, *(["perform"] if admits else []), "approve"]
-    graph.add_conditional_edges("award", by_stand, [*working, "announce", END])
+    graph.add_conditional_edges("award", by_stand, [*working, "announce", "reconcile", END])
     for name in working:
         graph.add_edge(name, done)
     graph.add_edge("settle", "award")
@@ -159,7 +167,7 @@ def by_stand(state: Market) -> str | list[Send]:
     """The end; another call; or all at once who is to work, and what a person is asked."""
     stands = state["stands"]
     if state["result"] is not None:
-        return END
+        return to_end(state)
     if "uncalled" in stands.values():
         return "announce"
     asks = [Send("approve", Asked(ask=ask, stopped=None)) for ask in state["asks"].values()]
@@ -180,7 +188,7 @@ def to_contractor(state: Market, task: str) -> Send:
     )
     return (
         Send("perform", Found(**work, agent=agent))
-        if agent in state["found"]
+        if agent in state["newcomers"]
         else Send(agent, work)
     )
 

@@ -6,14 +6,17 @@
             open ─┬─ stage ×N ─ gate ─┬─ stage ×N         the next one, or the same with feedback
                   │                   ├─ gate             the next judge
                   │                   ├─ approve ─ gate   a person must decide
+                  │                   ├─ reconcile ─┬─ decide ─ reconcile   claims can't all hold
+                  │                   │             └─ END
                   │                   └─ END              through, or the line is stopped
-                  ├═ item ×N ─ collect ─ END              each on a line of its own, like this one
+                  ├═ item ×N ─ collect ─┬─ reconcile      each on a line of its own, like this one
+                  │                     └─ END
                   └─ collect                              there are no items
 
 Remembers   kapelle.state.line.Line
 Needs       stages, each an agent; gates: schemas, plain functions, judges
 Stops       at `allow`, before what is dear; at `approve`: a stage that turned to a person, a gate
-            that wants one to decide
+            that wants one to decide; at `decide`: claims that no rule can reconcile
 Ends with   `result`: the last stage's, or the list of them; where a line was stopped, what was
             finished until then, and in `parts` why
 After       the stop-the-line rule: T. Ohno, Toyota Production System, 1988 (jidoka)
@@ -26,6 +29,7 @@ from langgraph.graph import END, START
 from langgraph.types import Send
 
 from kapelle.nodes.agent import Agent
+from kapelle.nodes.ending import CLOSING, ends, to_end
 from kapelle.nodes.estimating import Role, Shape
 from kapelle.nodes.gating import Asked
 from kapelle.nodes.gating import gate as person
@@ -35,10 +39,10 @@ from kapelle.nodes.staging import Check, must_be_check, opening, stage, stage_ga
 from kapelle.nodes.starting import starts
 from kapelle.nodes.streaming import Piece, Place, collect, item
 from kapelle.state.errors import Misbuilt
-from kapelle.state.line import Line, items_of, stage_names
+from kapelle.state.line import Line, built_on, items_of, stage_names
 from kapelle.state.policy import Policy
 
-_CONTROL = ("open", "gate", "approve", "item", "collect")
+_CONTROL = ("open", "gate", "approve", "item", "collect", *CLOSING)
 
 Gate = Check | Sequence[Check]
 """One check or several, in order; the first that does not accept decides."""
@@ -84,12 +88,15 @@ def pipeline(
 
     starts(graph, "open", limits)
     piece.add_edge(START, "open")
+    ends(graph, limits, rests=lambda state, tasks: built_on(state["stages"], tasks))
+    graph.add_conditional_edges("gate", by_result, [*agents, "gate", "approve", "reconcile", END])
+    piece.add_conditional_edges("gate", by_move, [*agents, "gate", "approve", END])
     piece.add_edge("open", nodes[0])
     graph.add_conditional_edges("open", by_items, [nodes[0], "item", "collect"])
     graph.add_node("item", item(piece.compile(name="item"), limits), input_schema=Place)
     graph.add_node("collect", collect)
     graph.add_edge("item", "collect")
-    graph.add_edge("collect", END)
+    graph.add_conditional_edges("collect", to_end, ["reconcile", END])
     return graph
 
 
@@ -128,7 +135,6 @@ def _line(
 
     for name in agents:
         graph.add_edge(name, "gate")
-    graph.add_conditional_edges("gate", by_move, [*agents, "gate", "approve", END])
     graph.add_edge("approve", "gate")
     return graph
 
@@ -139,6 +145,11 @@ def by_items(state: Line) -> str | list[Send]:
     if items is None or state["result"] is not None:
         return state["move"]
     return [Send("item", Place(place=i)) for i in range(len(items))] or "collect"
+
+
+def by_result(state: Line) -> str | list[Send]:
+    """What the whole claims is reconciled at its end; what an item's line does, with all others."""
+    return to_end(state) if state["move"] == "end" else by_move(state)
 
 
 def by_move(state: Line) -> str | list[Send]:

@@ -6,13 +6,16 @@
             open ─ tally ─┬═ peer ×N ─ tally       those whose answers can change the outcome
                           ├═ judge ×N ─ tally      even answers, each pair in both orders
                           ├═ approve ×N ─ tally    what a person must decide
+                          ├─ reconcile ─┬─ decide ─ reconcile   claims can't all hold
+                          │             └─ END
                           └─ END                   with a result
 
 Remembers   kapelle.state.swarm.Swarm
 Needs       peers, a rule, and for a judged vote a judge
 Stops       at `allow`, before what is dear; at `approve`: a peer that turned to a person and whose
             vote is needed; a tie that no debate and no judge could break; less agreement than the
-            policy wants
+            policy wants; at `decide`: what those who gave the winning answer claim, if no rule can
+            reconcile it
 Ends with   `result`, its confidence the agreement; failed, where nobody gave an answer
 After       Condorcet's jury theorem, 1785; E. Meyerson et al., Solving a Million-Step LLM Task with
             Zero Errors, 2025 (first to ahead by k, red flags)
@@ -26,6 +29,7 @@ from langgraph.types import Send
 from kapelle.nodes.agent import Agent
 from kapelle.nodes.call import Check
 from kapelle.nodes.comparing import Duel, compare
+from kapelle.nodes.ending import CLOSING, ends, to_end
 from kapelle.nodes.estimating import Role, Shape
 from kapelle.nodes.gating import Asked, gate
 from kapelle.nodes.pattern import STEPS, Finished, Given, Pattern, by_name, must_be_agent, seated
@@ -40,7 +44,7 @@ from kapelle.state.policy import Policy
 from kapelle.state.swarm import Election, Round, Slot, Swarm
 from kapelle.state.turns import most_votes, put
 
-_CONTROL = ("open", "tally", "judge", "approve")
+_CONTROL = ("open", "tally", "judge", "approve", *CLOSING)
 
 
 def swarm(
@@ -112,7 +116,8 @@ def swarm(
     for name in crowd:
         graph.add_edge(name, "tally")
     graph.add_edge("approve", "tally")
-    nexts = [*crowd, "approve", END]
+    ends(graph, limits)
+    nexts = [*crowd, "approve", "reconcile", END]
     if judge is not None:
         graph.add_node("judge", compare(judge, limits), input_schema=Duel)
         graph.add_edge("judge", "tally")
@@ -127,7 +132,7 @@ def by_move(election: Election) -> Callable[[Swarm], str | list[Send]]:
     def by_move(state: Swarm) -> str | list[Send]:
         ask = state["escalation"]
         if state["move"] == "end":
-            return END
+            return to_end(state)
         if state["move"] == "ask" and ask is not None:
             return [Send("approve", Asked(ask=ask, stopped=None))]
         now, due = Round(election, state), set(state["due"])

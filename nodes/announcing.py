@@ -15,6 +15,7 @@ from kapelle.nodes.planning import read_tasks
 from kapelle.nodes.services import Services
 from kapelle.nodes.starting import begin as begin_run
 from kapelle.state.budget import Usage
+from kapelle.state.leaving import NOBODY_ASKED
 from kapelle.state.market import Market, called, market_flaws
 from kapelle.state.policy import Policy
 from kapelle.state.reputation import record_of
@@ -52,7 +53,7 @@ def open_market(policy: Policy) -> Opener:
             "stands": {t.id: "uncalled" for t in wanted},
             "call": 0,
             "invited": {},
-            "found": [],
+            "newcomers": [],
             "records": {},
             "bids": Overwrite({}),
             "awards": {},
@@ -63,6 +64,7 @@ def open_market(policy: Policy) -> Opener:
             "answers": Overwrite({}),
             "outcomes": Overwrite({}),
             "spent": Usage(),
+            **NOBODY_ASKED,
             "result": _refused(task, "; ".join(flaws)) if flaws else None,
         }
 
@@ -103,7 +105,7 @@ def announce(
         return {
             "call": call,
             "invited": invited,
-            "found": sorted({*state["found"], *found}),
+            "newcomers": sorted({*state["newcomers"], *found}),
             "records": {**state["records"], **records},
             "stands": {**state["stands"], **{t.id: "open" for t in due}},
             "feedback": {**state["feedback"], **_misfits(state, due, invited, cards, ontology)},

@@ -12,6 +12,7 @@ from kapelle.nodes.agent import Agent
 from kapelle.nodes.bidding import reject
 from kapelle.nodes.board import board
 from kapelle.nodes.call import call
+from kapelle.nodes.ending import tell_end
 from kapelle.nodes.here import Here, here
 from kapelle.nodes.judging import read_verdict, verdict_flaws
 from kapelle.nodes.measuring import record
@@ -80,7 +81,7 @@ def award(rule: Rule, ontology: Ontology, policy: Policy) -> Step:
         }
         if set(now["stands"].values()) <= {"done", "lost"}:
             left = left_market({**state, **now})  # type: ignore[typeddict-item]
-            place.tell("run", left.status, task=left.task)
+            tell_end(place, state, left)
             update["result"] = left
         return update
 

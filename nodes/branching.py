@@ -16,6 +16,7 @@ from langgraph.types import Overwrite
 from kapelle.nodes.agent import Agent
 from kapelle.nodes.board import Board, board, close_boards
 from kapelle.nodes.call import call
+from kapelle.nodes.ending import tell_end
 from kapelle.nodes.envelopes import around, of_graph
 from kapelle.nodes.gating import park
 from kapelle.nodes.here import Here, here
@@ -25,6 +26,7 @@ from kapelle.nodes.starting import begin
 from kapelle.nodes.validating import plain
 from kapelle.state.breaker import give_up
 from kapelle.state.ladder import weighed
+from kapelle.state.leaving import NOBODY_ASKED
 from kapelle.state.message import Performative
 from kapelle.state.policy import Policy
 from kapelle.state.task import Brief, Failure, Result, Revision, Task, settled
@@ -159,7 +161,7 @@ async def _opened(  # noqa: PLR0913 - each is a part of the state
     }
     sent = _sent(fresh, place, managed=managed) if children else []
     change = {"results": Overwrite(kept or {}), "revisions": Overwrite({}), "sent": sent}
-    return {**fresh, **change}
+    return {**fresh, **NOBODY_ASKED, **change}
 
 
 def leaf(agent: Agent, policy: Policy) -> Worker:
@@ -275,8 +277,11 @@ async def _by_itself(
     return _again(weighed(result, policy), last)
 
 
-def gathering(manager: Agent | None, policy: Policy) -> Box:
-    """The node every child returns to: it redoes what failed, asks, has it merged, or leaves."""
+def gathering(manager: Agent | None, policy: Policy, *, root: bool) -> Box:
+    """The node every child returns to: it redoes what failed, asks, has it merged, or leaves.
+
+    What is claimed in a whole tree is reconciled once, at its root.
+    """
     managed = manager is not None
 
     async def gather(state: Tree, runtime: Runtime[Services]) -> dict[str, Any]:
@@ -295,9 +300,11 @@ def gathering(manager: Agent | None, policy: Policy) -> Box:
             context = await place.context(state["task"], policy)
             return update | {"goals": now["goals"], "context": context}
         left = left_tree(now)
-        place.tell(
-            "run", left.status, task=left.task, why=left.failure.message if left.failure else ""
-        )
+        why = left.failure.message if left.failure else ""
+        if root:
+            tell_end(place, state, left, why)
+        else:
+            place.tell("run", left.status, task=left.task, why=why)
         return update | {"result": left}
 
     return gather

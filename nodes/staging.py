@@ -10,6 +10,7 @@ from pydantic import BaseModel, JsonValue
 
 from kapelle.nodes.agent import Agent
 from kapelle.nodes.call import call
+from kapelle.nodes.ending import tell_end
 from kapelle.nodes.estimating import guess
 from kapelle.nodes.here import Here, here
 from kapelle.nodes.judging import read_verdict, verdict_flaws
@@ -19,8 +20,10 @@ from kapelle.nodes.starting import begin
 from kapelle.state.approval import Escalation
 from kapelle.state.breaker import give_up
 from kapelle.state.budget import Usage
+from kapelle.state.context import named
 from kapelle.state.errors import Renamed
 from kapelle.state.ladder import for_judge, graded, weighed
+from kapelle.state.leaving import NOBODY_ASKED
 from kapelle.state.line import (
     Line,
     Pass,
@@ -30,6 +33,7 @@ from kapelle.state.line import (
     behind,
     left_line,
     schema_flaws,
+    standing_claims,
     stopped_at,
     told,
     too_many,
@@ -87,8 +91,7 @@ def opening(stages: Mapping[str, str], policy: Policy) -> Box:
             "feedback": (),
             "rounds": 0,
             "spent": Usage(),
-            "escalation": None,
-            "answer": None,
+            **NOBODY_ASKED,
             "move": "collect" if refused else next(iter(stages.values())),
             "lines": Overwrite({}),
             "result": refused,
@@ -162,7 +165,11 @@ def stage_gate(
         update |= _onward(after, way, stages, result, verdict, place)
         if update["move"] == "end":
             left = _costed(update["result"], after, stages, agents)
-            place.tell("run", left.status, task=state["task"].id)
+            left = await _asserting(left, after, place, policy)
+            if state["item"]:
+                place.tell("run", left.status, task=state["task"].id)
+            else:
+                tell_end(place, after, left)
             update["result"] = left
         return update
 
@@ -230,6 +237,17 @@ def _costed(
         for name in state["stages"][state["at"] + 1 :]
     ]
     return left.model_copy(update={"failure": cut_short([left, *unbegun])})
+
+
+async def _asserting(left: Result, state: Line, place: Here, policy: Policy) -> Result:
+    """What leaves, with all that the line claims."""
+    names, results = state["stages"], state["results"]
+    if not any(result.claims for result in results.values()):
+        return left
+    context = await place.services.memory.context(place.thread)
+    many = {named(key.name) for key in context.keys if key.many}
+    claims = standing_claims(names, results, policy.look_back, many)
+    return left.model_copy(update={"claims": claims})
 
 
 async def _checked(

@@ -6,6 +6,7 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 
 from kapelle.nodes.board import board, close_boards
+from kapelle.nodes.ending import tell_end
 from kapelle.nodes.envelopes import around, of_graph
 from kapelle.nodes.gating import park
 from kapelle.nodes.here import here
@@ -59,5 +60,5 @@ async def collect(state: Line, runtime: Runtime[Services]) -> dict[str, Any]:
     """Put together what left the lines, now that all items have."""
     close_boards(runtime)
     result = state["result"] or collected(state["task"], state["stages"], state["lines"])
-    here(runtime).tell("run", result.status, task=result.task)
+    tell_end(here(runtime), state, result)
     return {"result": result}

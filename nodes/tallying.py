@@ -7,12 +7,14 @@ from langgraph.types import Overwrite
 
 from kapelle.nodes.board import close_boards
 from kapelle.nodes.breaking import ailing
+from kapelle.nodes.ending import tell_end
 from kapelle.nodes.here import Here, here
 from kapelle.nodes.pattern import Given
 from kapelle.nodes.services import Services
 from kapelle.nodes.starting import begin
 from kapelle.state.approval import Escalation
 from kapelle.state.course import NOTHING, Step, proceed
+from kapelle.state.leaving import NOBODY_ASKED
 from kapelle.state.outcome import (
     cut_off,
     elected,
@@ -70,8 +72,7 @@ def opening(policy: Policy) -> Opener:
             "feedback": (),
             "capped": False,
             "draft": None,
-            "escalation": None,
-            "answer": None,
+            **NOBODY_ASKED,
             "result": None,
         }
 
@@ -91,7 +92,7 @@ def count(election: Election) -> Counter:
             update |= _next(now, election.asking_last(sick), place)
         result = update.get("result")
         if result is not None:
-            place.tell("run", result.status, task=state["task"].id)
+            tell_end(place, state, result)
             update |= {"move": "end"}
         return update
 

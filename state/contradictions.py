@@ -1,6 +1,6 @@
 """What can't all hold: found exactly, the same for any order of arrival and any repetition."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -65,7 +65,8 @@ def contradictions(
     found = [c for one in said.values() if one.claims for c in _within(one)]
     for constraint in context.constraints:
         found += _broken(constraint, said)
-    found += _omitted(promises or {}, said)
+    held = {named(decision.key) for decision in context.decisions} if promises else set()
+    found += _omitted(promises or {}, {name for name, one in said.items() if one.claims} | held)
     return tuple(sorted(found, key=_place))
 
 
@@ -366,11 +367,11 @@ def _breach(kind: Kind, said: Said, sides: list[Side], constraint: Constraint) -
 
 
 def _omitted(
-    promises: Mapping[str, Sequence[str]], said: Mapping[str, Said]
+    promises: Mapping[str, Sequence[str]], known: Collection[str]
 ) -> Iterator[Contradiction]:
     for key, tasks in promises.items():
         name = named(key)
-        if name not in said or not (said[name].claims or said[name].decision):
+        if name not in known:
             who = tuple(sorted(set(tasks)))
             why = f"{name} was promised by {', '.join(who)} and not delivered"
             yield Contradiction(key=name, kind="omission", promised=who, why=why)

@@ -1,16 +1,18 @@
 """What a pipeline remembers, and the laws by which it goes on."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, JsonValue, ValidationError
 
-from kapelle.state.approval import Approval, Escalation
+from kapelle.state.approval import Approval
 from kapelle.state.breaker import asks_person
 from kapelle.state.budget import Usage
+from kapelle.state.context import Claim, named
 from kapelle.state.errors import Misbuilt
+from kapelle.state.leaving import Leaving, asserted
 from kapelle.state.policy import Policy
 from kapelle.state.shortage import cut_short, goes_on
 from kapelle.state.task import (
@@ -30,10 +32,9 @@ Pass = Literal["next", "again", "ask", "stop"]
 """What a gate does: let through, send back, turn to a person, stop the line."""
 
 
-class Line(TypedDict, total=False):
+class Line(Leaving, total=False):
     """The shared state of a pipeline."""
 
-    task: Task
     item: str
     """Which of several items is on this line, by its place among them; empty if there is one."""
     stages: list[str]
@@ -50,13 +51,10 @@ class Line(TypedDict, total=False):
     """How many times the gate sent this stage's work back."""
     spent: Usage
     """By the gates; stages keep their own."""
-    escalation: Escalation | None
-    answer: Approval | None
     move: str
     """The node that is next; `end`."""
     lines: Annotated[dict[str, Result], merge_results]
     """What left the line of each item, by its place among them."""
-    result: Result | None
 
 
 def stage_names(agents: Sequence[str]) -> list[str]:
@@ -100,6 +98,40 @@ def too_many(task: Task, policy: Policy) -> Result | None:
 def behind(stages: Sequence[str], at: int, results: Mapping[str, Result], most: int) -> list[str]:
     """The earlier stages whose results a stage is given: the last `most` of those there are."""
     return [name for name in stages[max(0, at - most) : at] if name in results]
+
+
+def standing_claims(
+    stages: Sequence[str], results: Mapping[str, Result], most: int, many: Collection[str] = ()
+) -> tuple[Claim, ...]:
+    """What a line claims, in order of stages: a stage that claims a key anew has revised it.
+
+    So it is only for a stage that was given the earlier one's work, one of the last `most`; and not
+    for keys that may hold `many` values. What a stage that fell claimed does not count.
+    """
+    done = {n: r.claims for n in stages if (r := results.get(n)) is not None and _good(r)}
+    last: dict[str, int] = {}
+    stand: list[Claim] = []
+    for at, name in reversed(list(enumerate(stages))):
+        mine = done.get(name, ())
+        stand += [c for c in reversed(mine) if last.get(named(c.key), at + most + 1) - at > most]
+        last |= {key: at for c in mine if (key := named(c.key)) not in many}
+    return tuple(reversed(stand))
+
+
+def built_on(stages: Sequence[str], tasks: Collection[str]) -> set[str]:
+    """The stages, of their items, that come after these: they built on what these made.
+
+    >>> sorted(built_on(["plan", "draft", "print"], ["draft", "7/plan"]))
+    ['7/draft', '7/print', 'print']
+    """
+    found: set[str] = set()
+    for task in tasks:
+        item, slash, name = task.rpartition("/")
+        if task in stages:
+            item, slash, name = "", "", task
+        if name in stages:
+            found.update(f"{item}{slash}{later}" for later in stages[stages.index(name) + 1 :])
+    return found
 
 
 # -- the gate
@@ -250,6 +282,7 @@ def collected(task: Task, stages: Sequence[str], lines: Mapping[str, Result]) ->
         failure=cut_short(stopped.values()) or first,
         missing=tuple(missing),
         parts=stopped,
+        claims=asserted(filter(_good, left)),
         contradictions=contradicted(left),
     )
 

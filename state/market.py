@@ -5,7 +5,7 @@ Who gets what is in `kapelle.state.auction`.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Literal, TypedDict
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -13,6 +13,7 @@ from kapelle.state.approval import Approval, Escalation
 from kapelle.state.budget import Usage
 from kapelle.state.fold import fold
 from kapelle.state.ladder import for_judge, graded
+from kapelle.state.leaving import Leaving, asserted
 from kapelle.state.noun import Noun
 from kapelle.state.policy import Policy
 from kapelle.state.reputation import Outcome, Record, merge_outcomes
@@ -104,10 +105,9 @@ def merge_answers(
     return fold(old, new, lambda answer: answer.model_dump_json())
 
 
-class Market(TypedDict, total=False):
+class Market(Leaving, total=False):
     """The shared state of a marketplace."""
 
-    task: Task
     tasks: dict[str, Task]
     """What is awarded, by id: the tasks in `inputs["tasks"]`, else the one task."""
     stands: dict[str, Stand]
@@ -115,7 +115,7 @@ class Market(TypedDict, total=False):
     """How many calls for proposals there were."""
     invited: dict[str, tuple[str, ...]]
     """By agent, the tasks of the present call that fit it."""
-    found: list[str]
+    newcomers: list[str]
     """Those of them who are in the registry, not in the market."""
     records: dict[str, Record]
     """What was known of each agent when it was called: the store as it was read."""
@@ -132,11 +132,8 @@ class Market(TypedDict, total=False):
     answers: Annotated[dict[str, Approval], merge_answers]
     outcomes: Annotated[dict[str, Outcome], merge_outcomes]
     """By award, what was measured in this run."""
-    escalation: Escalation | None
-    """What a person is asked about the whole."""
     spent: Usage
     """By the judge; bids and results keep their own."""
-    result: Result | None
 
 
 class Turn(Noun):
@@ -337,7 +334,7 @@ def left_market(state: Market) -> Result:
         task=root.id,
         status=_status(list(good.values()), list(bad.values())),
         output={t: r.output for t, r in good.items()} or None,
-        claims=tuple(claim for r in good.values() for claim in r.claims),
+        claims=asserted(good.values()),
         usage=usage,
         failure=cut_short(bad.values()) or next((r.failure for r in bad.values()), None),
         missing=tuple(sorted([*bad, *halves])),

@@ -106,8 +106,8 @@ class Policy(Noun):
     decay: float = Field(default=0.95, gt=0, le=1)
     """How much each outcome of an agent counts, compared with its next one."""
     reviews: int = Field(default=1, ge=0)
-    """Times a task may be done again because what it relied on does not stand; then it is
-    flagged."""
+    """Times a team may do tasks again because what they relied on does not stand; then they are
+    flagged. Where work is not merged by a team, they are flagged at once."""
     on_contradiction: Literal["ask", "show"] = "ask"
     """A contradiction neither rule nor judge can settle: ask a person, or leave it open in the
     result."""

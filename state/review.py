@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from kapelle.state.approval import Approval, Escalation
+from kapelle.state.approval import CHOICES, Approval, Choice, Escalation
 from kapelle.state.context import Claim, Contradiction, MasterContext, Side, named
 from kapelle.state.contradictions import contradictions
 from kapelle.state.resolving import (
@@ -48,13 +48,13 @@ def to_review(plan: Plan, results: Mapping[str, Result]) -> tuple[str, ...]:
 
 
 def reviewed(
-    plan: Plan,
-    results: Mapping[str, Result],
+    claims: Iterable[Claim],
+    promises: Mapping[str, Sequence[str]],
     context: MasterContext,
     reputation: Reputation | None = None,
 ) -> Found:
     """Everything that can't all hold, settled as far as rules go."""
-    found = contradictions(claims_of(results), context, promised(plan.tasks))
+    found = contradictions(claims, context, promises)
     return tuple(resolve(one, context, reputation) for one in found)
 
 
@@ -68,13 +68,26 @@ def ruled(
 ) -> Found:
     """With what a judge chose among the sides; it can't bring in a value of its own."""
     wanted = {named(key): value for key, value in rulings.items()}
-    settled = []
-    for one in found:
-        if one in still_open(found) and named(one.key) in wanted:
-            chosen = choose(one, wanted[named(one.key)], context, rule="judge", who=judge)
-            one = chosen if any(side.stands for side in chosen.sides) else one  # noqa: PLW2901
-        settled.append(one)
-    return tuple(settled)
+    doubts = still_open(found)
+    return tuple(
+        _ruled(one, wanted[named(one.key)], context, judge)
+        if one in doubts and named(one.key) in wanted
+        else one
+        for one in found
+    )
+
+
+def _ruled(
+    one: Contradiction, value: JsonValue, context: MasterContext, judge: str
+) -> Contradiction:
+    """As the judge chose: the value that its side claims, not the judge's own words for it."""
+    wanted = next((side.value for side in one.sides if side.value == value), value)
+    chosen = choose(one, wanted, context, rule="judge", who=judge)
+    stands = [side for side in chosen.sides if side.stands]
+    if not stands or chosen.decision is None:
+        return one
+    said = chosen.decision.model_copy(update={"value": stands[0].value})
+    return chosen.model_copy(update={"decision": said})
 
 
 def proposals(found: Iterable[Contradiction]) -> dict[str, JsonValue]:
@@ -86,7 +99,7 @@ def _support(side: Side) -> tuple[int, float]:
     return len({c.by for c in side.claims}), max((c.confidence for c in side.claims), default=0.0)
 
 
-def ask_about(found: Found, task: str) -> Escalation:
+def ask_about(found: Found, task: str, offers: tuple[Choice, ...] = CHOICES) -> Escalation:
     """The ask about what no rule and no judge could settle."""
     doubts = still_open(found)
     keys = ", ".join(c.key for c in doubts)
@@ -99,6 +112,7 @@ def ask_about(found: Found, task: str) -> Escalation:
         },
         about="claims",
         task=task,
+        offers=offers,
     )
 
 
@@ -211,6 +225,12 @@ def recorded(old: Iterable[Contradiction], new: Iterable[Contradiction]) -> Foun
             before.model_copy(update={"flagged": one.flagged}) if before and again else one
         )
     return tuple(kept[matter] for matter in sorted(kept))
+
+
+def still_settled(new: Found, old: Found) -> Found:
+    """What is found once more, with how it was settled before, where no rule settles it now."""
+    known = {_matter(c): c for c in old if c.rule is not None}
+    return tuple(c if c.rule is not None else known.get(_matter(c), c) for c in new)
 
 
 def _matter(found: Contradiction) -> tuple[str, str]:

@@ -4,14 +4,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from string import ascii_uppercase
-from typing import Annotated, Literal, TypedDict
+from typing import Annotated, Literal
 
 from pydantic import JsonValue, ValidationError
 
-from kapelle.state.approval import Approval, Escalation
 from kapelle.state.ballot import Ranked, Rule, Same, Tally, Vote, weight_of
 from kapelle.state.breaker import at_fault
 from kapelle.state.context import MasterContext
+from kapelle.state.leaving import Leaving
 from kapelle.state.noun import Noun
 from kapelle.state.policy import Policy
 from kapelle.state.ranking import Ranking, ranking_flaws
@@ -41,10 +41,9 @@ class Slot(Noun):
     """For a comparison, the keys of the answers, as they are shown."""
 
 
-class Swarm(TypedDict, total=False):
+class Swarm(Leaving, total=False):
     """The shared state of a swarm."""
 
-    task: Task
     context: MasterContext
     """What all peers are shown of it: as it was before the first vote."""
     asked: list[Slot]
@@ -69,10 +68,7 @@ class Swarm(TypedDict, total=False):
     """Whether a person was asked for a larger budget and gave none."""
     draft: Result | None
     """A result a person is asked to accept."""
-    escalation: Escalation | None
-    answer: Approval | None
     move: Move
-    result: Result | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -100,6 +100,11 @@ class Team(TypedDict, total=False):
     result: Result | None
 
 
+def parts_of(state: Team) -> tuple[Task, ...]:
+    """The subtasks that are worked on."""
+    return state["plan"].tasks if state["plan"] else ()
+
+
 def standing(result: Result | None, order: Revision | None) -> Standing:
     """How a subtask stands, by its last result and the last order to redo it."""
     if result is None or (order is not None and result.revision < order.number):

@@ -1,14 +1,14 @@
 """What a manager in a tree remembers, how a tree is laid out, and the laws by which it goes on."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, JsonValue
 
-from kapelle.state.approval import Escalation
 from kapelle.state.breaker import asks_person, at_fault
 from kapelle.state.budget import Usage
 from kapelle.state.context import MasterContext
+from kapelle.state.leaving import Leaving, asserted
 from kapelle.state.noun import Noun
 from kapelle.state.policy import Policy
 from kapelle.state.shortage import cut_short
@@ -34,11 +34,12 @@ Branching = int | Literal["auto"]
 """Children of one manager; chosen by the cost model."""
 
 
-class Tree(TypedDict, total=False):
-    """The shared state of one manager. The children of most are managers with such a state."""
+class Tree(Leaving, total=False):
+    """The shared state of one manager. The children of most are managers with such a state.
 
-    task: Task
-    """The whole's; with the items of this branch in `inputs["items"]`."""
+    Its task is the whole's, with the items of this branch in `inputs["items"]`.
+    """
+
     at: int
     """The place of the first of them among all items, from 0."""
     levels: int
@@ -55,9 +56,6 @@ class Tree(TypedDict, total=False):
     results: Annotated[dict[str, Result], merge_results]
     """By child; of managing and merging as well."""
     revisions: Annotated[dict[str, Revision], merge_revisions]
-    escalation: Escalation | None
-    """What a person is asked about the whole."""
-    result: Result | None
 
 
 # -- how a tree is laid out
@@ -315,7 +313,7 @@ def left_tree(state: Tree) -> Result:
         status=status,
         output=merged.output if merged else None,
         agent=merged.agent if merged else None,
-        claims=merged.claims if merged else (),
+        claims=asserted([*filter(is_good, below), *([merged] if merged else [])]),
         failure=cut_short(below) or next((r.failure for r in below if r.failure), None),
         usage=usage,
         missing=missing,

@@ -193,7 +193,7 @@ async def test_with_one_or_with_sixteen_at_once_the_decisions_are_the_same(
 
 
 async def test_the_result_has_the_claims_of_those_who_agree(crowd: Crowd) -> None:
-    claims = [Claim(key="k", value=n) for n in range(3)]
+    claims = [Claim(key=f"k{n}", value=n) for n in range(3)]
     said = [Reply(output=o, claims=(c,)) for o, c in zip("xyx", claims, strict=True)]
     result = (await Run(vote(crowd.peers(*said))).go()).result
     assert [(c.value, c.by) for c in result.claims] == [(0, "p0"), (2, "p2")]
