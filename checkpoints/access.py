@@ -22,6 +22,7 @@ from kapelle.checkpoints.engine import Address, connect, shown, writing
 from kapelle.checkpoints.ids import exact
 from kapelle.checkpoints.patience import passing, pauses
 from kapelle.checkpoints.schema import upgrade
+from kapelle.checkpoints.secret import OPTION, Secret
 from kapelle.state.errors import DatabaseFailed
 
 T = TypeVar("T")
@@ -30,7 +31,13 @@ T = TypeVar("T")
 class Source:
     """Where connections come from. The first one brings the schema up to date."""
 
-    def __init__(self, address: Address, *, max_bytes: int) -> None:
+    def __init__(
+        self,
+        address: Address,
+        *,
+        max_bytes: int,
+        secret: Secret = Secret(),  # noqa: B008  # frozen
+    ) -> None:
         self._passing: tempfile.TemporaryDirectory[str] | None = None
         url = address.url
         if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
@@ -39,12 +46,13 @@ class Source:
         self.url = shown(url)
         self._address = replace(address, url=url)
         self._max_bytes = max_bytes
+        self.secret = secret
         self._lock = threading.Lock()
 
     @cached_property
     def engine(self) -> Engine:
         """SQLAlchemy's engine, of a database that is safe and up to date."""
-        engine = connect(self._address)
+        engine = connect(self._address).execution_options(**{OPTION: self.secret})
         try:
             with writing(engine) as connection:
                 self._prepare(connection)

@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 
-from langgraph.checkpoint.serde.base import CipherProtocol, SerializerProtocol
 from langgraph.store.base import IndexConfig, TTLConfig
 from sqlalchemy import Connection
 
@@ -24,7 +23,8 @@ from kapelle.checkpoints.runbook import RunBook
 from kapelle.checkpoints.saver import SqlSaver
 from kapelle.checkpoints.schema import HEAD, version
 from kapelle.checkpoints.seal import Seal
-from kapelle.checkpoints.serde import SealedSerializer, StrictSerializer
+from kapelle.checkpoints.secret import Cipher, Secret
+from kapelle.checkpoints.serde import serializer
 from kapelle.checkpoints.stats import Stats, measure
 from kapelle.checkpoints.store import SqlStore
 from kapelle.nodes.in_memory import in_memory
@@ -44,9 +44,10 @@ class Database(Closing):
     SQLite's, the URL. `tenant`: who owns what is stored; no tenant sees another's. `allow`: types
     that may be stored as objects, beside the nouns of `state/`. `create=False`: a file that is not
     there is `DatabaseMissing`. `max_bytes`: the largest single value; more is `PayloadTooLarge`.
-    `key`: a secret of at most 64 bytes that seals each row, so that whoever can write to the
-    database but does not have it can't change what is read. `cipher`: encrypts what checkpoints,
-    writes and items hold; see LangGraph's `EncryptedSerializer`.
+    `key`: a secret of at most 64 bytes that seals each row of the saver's, so that whoever can
+    write to the database but does not have it can't change what is read of it.
+    `cipher`: encrypts whatever agents, models and people said, wherever it is kept; LangGraph's
+    `EncryptedSerializer`, or a cipher as that takes.
     `index`, `ttl`: what of the store's items is searched by meaning, and how long they live.
     `schema`: the PostgreSQL schema of the tables. `table_prefix`: what their names begin with.
     """
@@ -60,20 +61,19 @@ class Database(Closing):
         create: bool = True,
         max_bytes: int = 8_000_000,
         key: bytes = b"",
-        cipher: CipherProtocol | None = None,
+        cipher: Cipher | None = None,
         index: IndexConfig | None = None,
         ttl: TTLConfig | None = None,
         schema: str | None = None,
         table_prefix: str = PREFIX,
     ) -> None:
         address = Address.of(url, schema=schema, prefix=table_prefix, create=create)
-        self._access = Access(Source(address, max_bytes=max_bytes), tenant=tenant)
-        self.url = self._access.source.url
+        secret = Secret.by(cipher)
+        source = Source(address, max_bytes=max_bytes, secret=secret)
+        self._access = Access(source, tenant=tenant)
+        self.url = source.url
         self.tenant = tenant
-        strict = StrictSerializer(allow)
-        serde: SerializerProtocol = (
-            SealedSerializer(cipher, strict) if cipher is not None else strict
-        )
+        serde = serializer(allow, secret.cipher)
         self.saver = SqlSaver(self._access, serde=serde, max_bytes=max_bytes, seal=Seal(key))
         self.store = SqlStore(self._access, serde=serde, max_bytes=max_bytes, index=index, ttl=ttl)
         self.journal = SqlJournal(self._access)

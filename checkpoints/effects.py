@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Connection, select, update
 
 from kapelle.checkpoints.access import Access
 from kapelle.checkpoints.ids import raw
-from kapelle.checkpoints.plain import dump_noun, load_noun
+from kapelle.checkpoints.secret import Secret
 from kapelle.checkpoints.statements import keep_first
 from kapelle.checkpoints.tables import effects
 from kapelle.state.effect import Effect, EffectStatus, began, settled_by
@@ -45,13 +45,15 @@ class SqlEffects:
             effects.c.tenant == self._access.tenant, effects.c.status == "begun"
         )
         rows = await self._access.aread(lambda connection: connection.execute(query).all())
-        return [(thread, load_noun(Effect, data)) for thread, data in rows]
+        shown = self._access.source.secret.shown_noun
+        return [(thread, shown(Effect, data, thread)) for thread, data in rows]
 
 
 def begin(connection: Connection, *, tenant: str, thread: str, wanted: Effect) -> Effect:
     """Insert an effect unless it is there; begin it again if it surely was not done."""
     row = {"tenant": tenant, "thread": thread, "key": _digest(wanted.key)}
-    INSERT.run(connection, [{**row, "status": "begun", "data": dump_noun(wanted)}])
+    data = Secret.of(connection).noun(wanted)
+    INSERT.run(connection, [{**row, "status": "begun", "data": data}])
     known = _known(connection, tenant, thread, wanted.key)
     after = began(known, wanted)
     if after is not known:
@@ -62,11 +64,11 @@ def begin(connection: Connection, *, tenant: str, thread: str, wanted: Effect) -
 def _known(connection: Connection, tenant: str, thread: str, key: str) -> Effect:
     """The effect as it is recorded; its row is locked until the transaction ends."""
     query = select(effects.c.data).where(_is(tenant, thread, key)).with_for_update()
-    return load_noun(Effect, connection.execute(query).scalar_one())
+    return Secret.of(connection).shown_noun(Effect, connection.scalars(query).one(), thread)
 
 
 def _keep(connection: Connection, tenant: str, thread: str, effect: Effect) -> None:
-    change = {"status": effect.status, "data": dump_noun(effect)}
+    change = {"status": effect.status, "data": Secret.of(connection).noun(effect)}
     connection.execute(update(effects).where(_is(tenant, thread, effect.key)).values(change))
 
 

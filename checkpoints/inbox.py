@@ -23,7 +23,8 @@ from kapelle.checkpoints.access import Access
 from kapelle.checkpoints.clock import db_now
 from kapelle.checkpoints.ids import raw, text
 from kapelle.checkpoints.journal import keep
-from kapelle.checkpoints.plain import brief, dump, dump_noun, load, load_noun, plain
+from kapelle.checkpoints.plain import brief, dump, plain
+from kapelle.checkpoints.secret import Secret
 from kapelle.checkpoints.statements import Row, same
 from kapelle.checkpoints.tables import asks, checkpoints, runs
 from kapelle.state.approval import CHOICES, Approval, Ask, Escalation
@@ -135,7 +136,12 @@ def asked(
     for row in known.values():
         _again(connection, tenant, row, checkpoint)
     _set(connection, tenant, before.keys() - listed.keys())
-    fresh = [{**listed[key], **at} for key in listed if key not in known]
+    hide = Secret.of(connection).hide
+    fresh = [
+        {**row, **at, "proposal": hide(row["proposal"])}
+        for key, row in listed.items()
+        if key not in known
+    ]
     if fresh:
         connection.execute(asks.insert().values(asked_at=db_now()), fresh)
 
@@ -165,18 +171,19 @@ def having(
     if thread is not None:
         query = query.where(asks.c.thread == thread)
     rows = connection.execute(query.order_by(asks.c.asked_at, asks.c.id)).mappings()
-    return [_ask(row) for row in rows]
+    return [_ask(Secret.of(connection), row) for row in rows]
 
 
 def find(connection: Connection, *, tenant: str, ask: str) -> Ask:
     """One ask by the beginning of its id."""
-    return _ask(_find(connection, tenant, ask))
+    return _ask(Secret.of(connection), _find(connection, tenant, ask))
 
 
 def claim(connection: Connection, *, tenant: str, ask: str, approval: Approval) -> Ask:
     """Claim an ask by one conditional update, write it in the journal, and have its run go on."""
+    secret = Secret.of(connection)
     row = _find(connection, tenant, ask)
-    shown = _ask(row)
+    shown = _ask(secret, row)
     if approval.decision not in shown.offers:
         raise NotAllowed(ask=shown.id, decision=approval.decision, offered=", ".join(shown.offers))
     won = connection.execute(
@@ -185,15 +192,15 @@ def claim(connection: Connection, *, tenant: str, ask: str, approval: Approval) 
         .values(
             status="claimed",
             decision=approval.decision,
-            by=raw(approval.by),
-            answer=dump_noun(approval),
+            by=secret.hide(raw(approval.by)),
+            answer=secret.noun(approval),
             answered_at=db_now(),
         )
     )
     after = _find(connection, tenant, row["id"])
     if won.rowcount != 1:
-        raise _lost(after)
-    claimed = _ask(after)
+        raise _lost(secret, after)
+    claimed = _ask(secret, after)
     waits = and_(runs.c.tenant == tenant, runs.c.thread == claimed.thread)
     connection.execute(  # so that whoever looks for runs to go on with finds it
         update(runs)
@@ -204,13 +211,12 @@ def claim(connection: Connection, *, tenant: str, ask: str, approval: Approval) 
     return claimed
 
 
-def _lost(row: Found) -> AlreadyAnswered | Outdated:
+def _lost(secret: Secret, row: Found) -> AlreadyAnswered | Outdated:
     ask = row["id"][:SHORT]
     if row["answer"] is None:
         return Outdated(ask=ask)
-    return AlreadyAnswered(
-        ask=ask, decision=row["decision"], by=text(row["by"]), at=row["answered_at"]
-    )
+    by = text(secret.show(row["by"], row["thread"]))
+    return AlreadyAnswered(ask=ask, decision=row["decision"], by=by, at=row["answered_at"])
 
 
 def _event(ask: Ask, approval: Approval) -> Event:
@@ -286,11 +292,12 @@ def _shown(value: object) -> JsonValue:
     return {"question": brief(value), "evidence": plain(value)}
 
 
-def _ask(row: Found) -> Ask:
-    shown = load(row["proposal"])
+def _ask(secret: Secret, row: Found) -> Ask:
+    thread, answer = row["thread"], row["answer"]
+    shown = secret.shown_json(row["proposal"], thread)
     return Ask(
         id=row["id"][:SHORT],
-        thread=row["thread"],
+        thread=thread,
         question=shown["question"],
         reason=shown.get("reason", ""),
         evidence=shown.get("evidence"),
@@ -299,6 +306,6 @@ def _ask(row: Found) -> Ask:
         offers=tuple(shown.get("offers", CHOICES)),
         asked_at=row["asked_at"],
         interrupt=row["interrupt"],
-        answer=None if row["answer"] is None else load_noun(Approval, row["answer"]),
+        answer=None if answer is None else secret.shown_noun(Approval, answer, thread),
         answered_at=row["answered_at"],
     )

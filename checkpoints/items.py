@@ -30,7 +30,8 @@ from sqlalchemy import (
 from kapelle.checkpoints.clock import db_now
 from kapelle.checkpoints.ids import raw, text
 from kapelle.checkpoints.matching import Namespace, lists, matches
-from kapelle.checkpoints.plain import dump, load
+from kapelle.checkpoints.plain import dump
+from kapelle.checkpoints.secret import Secret
 from kapelle.checkpoints.statements import Row, Statement, keep_first, locks, replace, same
 from kapelle.checkpoints.tables import items, spaces, vectors
 from kapelle.checkpoints.vectors import Ranking, best
@@ -71,6 +72,7 @@ class Shelf:
     """Bytes of the largest value."""
     omit_expired: bool
     ranking: Ranking
+    secret: Secret
 
 
 def spot(namespace: Namespace, key: str) -> Spot:
@@ -106,7 +108,7 @@ def namespaces(shelf: Shelf, connection: Connection, op: ListNamespacesOp) -> li
     query = select(spaces.c.path).where(
         spaces.c.tenant == shelf.tenant, spaces.c.prefix == _space(_beginning(op)), held
     )
-    return lists(op, [tuple(load(path)) for path in connection.scalars(query)])
+    return lists(op, [_path(shelf, path) for path in connection.scalars(query)])
 
 
 def changes(
@@ -121,11 +123,12 @@ def changes(
         if put.value is None:
             here["gone"].append(of)
             continue
-        here["space"] += _ancestors(shelf.tenant, put.namespace)
+        here["space"] += _ancestors(shelf, put.namespace)
         here["item"].append({**_row(shelf, put), "space": space, "name": name})
         its = {"tenant": shelf.tenant, "space": space, "name": name}
         here["vector"] += [
-            {**its, "number": n, "vector": vector} for n, vector in enumerate(found.get(number, ()))
+            {**its, "number": n, "vector": shelf.secret.hide(vector)}
+            for n, vector in enumerate(found.get(number, ()))
         ]
     return [
         (INSERT_SPACES, here["space"]),
@@ -151,7 +154,7 @@ def swap(
     connection: Connection,
 ) -> bool:
     """Write what `changes` said if the item still has this value; one at a time a namespace."""
-    its = _ancestors(shelf.tenant, op.namespace)[-1]
+    its = _ancestors(shelf, op.namespace)[-1]
     INSERT_SPACES.run(connection, [its])
     LOCK_SPACE.run(connection, [{k: its[k] for k in ("tenant", "space", "prefix")}])
     space, name = spot(op.namespace, op.key)
@@ -209,7 +212,7 @@ def _nearest(
     embedded = _under(shelf, op.namespace_prefix).join(vectors, its)
     embedded = embedded.with_only_columns(spaces.c.path, items.c.key, vectors.c.vector)
     rows = [
-        ((tuple(load(row["path"])), text(row["key"])), bytes(row["vector"]))
+        ((_path(shelf, row["path"]), _key(shelf, row["key"])), shelf.secret.show(row["vector"]))
         for row in connection.execute(embedded).mappings()
     ]
     rows = [row for row in rows if row[0] in there]
@@ -256,8 +259,8 @@ def _not_expired(shelf: Shelf) -> list[ColumnElement[bool]]:
 
 def _item(shelf: Shelf, row: RowMapping) -> dict[str, Any]:
     return {
-        "namespace": tuple(load(row["path"])),
-        "key": text(row["key"]),
+        "namespace": _path(shelf, row["path"]),
+        "key": _key(shelf, row["key"]),
         "value": shelf.serde.loads_typed((row["type"], bytes(row["body"]))),
         "created_at": datetime.fromtimestamp(row["created_at"], UTC),
         "updated_at": datetime.fromtimestamp(row["updated_at"], UTC),
@@ -270,7 +273,7 @@ def _row(shelf: Shelf, put: PutOp) -> Row:
         raise PayloadTooLarge(what=f"item {put.key!r}", size=len(body), limit=shelf.most)
     return {
         "tenant": shelf.tenant,
-        "key": raw(put.key),
+        "key": shelf.secret.hide(raw(put.key)),
         "type": kind,
         "body": body,
         "ttl": put.ttl,
@@ -278,9 +281,18 @@ def _row(shelf: Shelf, put: PutOp) -> Row:
     }
 
 
-def _ancestors(tenant: str, namespace: Namespace) -> list[Row]:
+def _path(shelf: Shelf, data: bytes) -> Namespace:
+    return tuple(shelf.secret.shown_json(data))
+
+
+def _key(shelf: Shelf, data: bytes) -> str:
+    return text(shelf.secret.show(data))
+
+
+def _ancestors(shelf: Shelf, namespace: Namespace) -> list[Row]:
     """A row for each namespace that this one lies under, the empty one and itself included."""
-    its = {"tenant": tenant, "space": _space(namespace), "path": dump(list(namespace))}
+    path = shelf.secret.hide(dump(list(namespace)))
+    its = {"tenant": shelf.tenant, "space": _space(namespace), "path": path}
     return [{**its, "prefix": _space(namespace[:depth])} for depth in range(len(namespace) + 1)]
 
 

@@ -22,7 +22,8 @@ from kapelle.checkpoints.clock import db_now
 from kapelle.checkpoints.holder import has_died
 from kapelle.checkpoints.ids import exact, raw, text
 from kapelle.checkpoints.inbox import OPEN, having
-from kapelle.checkpoints.plain import dump, dump_noun, load, load_noun
+from kapelle.checkpoints.plain import dump
+from kapelle.checkpoints.secret import Secret
 from kapelle.checkpoints.statements import Row, keep_first
 from kapelle.checkpoints.tables import asks, runs
 from kapelle.state.errors import StillWaiting, ThreadBusy, Unfinished, UnknownThread
@@ -82,13 +83,14 @@ class RunBook:
         its last run stopped in the middle.
         """
         exact("thread", thread)
+        secret = self._access.source.secret
         row = {
             "tenant": self._tenant,
             "thread": thread,
             "run": uuid4().hex,
             "graph": raw(graph),
-            "target": dump(target),
-            "task": dump_noun(task),
+            "target": secret.hide(dump(target)),
+            "task": secret.noun(task),
             "status": "running",
             "result": None,
             "finished_at": None,
@@ -183,7 +185,7 @@ def find(connection: Connection, *, tenant: str, thread: str) -> RunRow:
     row = connection.execute(select(runs).where(_here(tenant, thread))).mappings().first()
     if row is None:
         raise UnknownThread(thread=thread)
-    return _read(row)
+    return _read(Secret.of(connection), row)
 
 
 def newest(
@@ -194,7 +196,8 @@ def newest(
     if status is not None:
         query = query.where(runs.c.status == status)
     query = query.order_by(runs.c.created_at.desc(), runs.c.thread).limit(limit)
-    return [_read(row) for row in connection.execute(query).mappings()]
+    secret = Secret.of(connection)
+    return [_read(secret, row) for row in connection.execute(query).mappings()]
 
 
 def take(connection: Connection, *, tenant: str, thread: str, holder: str, seconds: float) -> int:
@@ -220,9 +223,8 @@ def mark(
     connection: Connection, *, tenant: str, thread: str, status: RunStatus, result: Result | None
 ) -> None:
     """Set the status, whoever holds the lease."""
-    marked = connection.execute(
-        update(runs).where(_here(tenant, thread)).values(_outcome(status, result))
-    )
+    stands = _outcome(Secret.of(connection), status, result)
+    marked = connection.execute(update(runs).where(_here(tenant, thread)).values(stands))
     if marked.rowcount != 1:
         raise UnknownThread(thread=thread)
 
@@ -241,8 +243,9 @@ def release(
         asks.c.tenant == tenant, asks.c.thread == thread, asks.c.status == "claimed"
     )
     may = mine if unused or outcome[0] == "running" else and_(mine, ~claimed)
+    stands = _outcome(Secret.of(connection), *outcome)
     free = {"holder": None, "lease_until": None}
-    released = connection.execute(update(runs).where(may).values({**_outcome(*outcome), **free}))
+    released = connection.execute(update(runs).where(may).values({**stands, **free}))
     return released.rowcount == 1
 
 
@@ -251,7 +254,7 @@ def abandoned(connection: Connection, *, tenant: str) -> list[RunRow]:
     bury(connection, tenant=tenant)
     query = select(runs).where(runs.c.tenant == tenant, runs.c.status == "running", _unheld())
     rows: Sequence[Found] = connection.execute(query.order_by(runs.c.created_at)).mappings().all()
-    return [_read(row) for row in rows]
+    return [_read(Secret.of(connection), row) for row in rows]
 
 
 def bury(connection: Connection, *, tenant: str, thread: str | None = None) -> None:
@@ -278,11 +281,11 @@ def _unheld() -> ColumnElement[bool]:
     return or_(runs.c.holder.is_(None), runs.c.lease_until < db_now())
 
 
-def _outcome(status: RunStatus, result: Result | None) -> Row:
+def _outcome(secret: Secret, status: RunStatus, result: Result | None) -> Row:
     over = status not in ("running", "waiting")
     return {
         "status": status,
-        "result": None if result is None else dump_noun(result),
+        "result": None if result is None else secret.noun(result),
         "updated_at": db_now(),
         "finished_at": db_now() if over else None,
     }
@@ -295,15 +298,16 @@ def _busy(connection: Connection, tenant: str, found: RunRow) -> ThreadBusy | Un
     return ThreadBusy(thread=found.thread, holder=found.holder)
 
 
-def _read(row: Found) -> RunRow:
+def _read(secret: Secret, row: Found) -> RunRow:
+    thread, result = row["thread"], row["result"]
     return RunRow(
-        thread=row["thread"],
+        thread=thread,
         run=row["run"],
         graph=text(row["graph"]),
-        target=load(row["target"]),
-        task=load_noun(Task, row["task"]),
+        target=secret.shown_json(row["target"], thread),
+        task=secret.shown_noun(Task, row["task"], thread),
         status=row["status"],
-        result=None if row["result"] is None else load_noun(Result, row["result"]),
+        result=None if result is None else secret.shown_noun(Result, result, thread),
         created_at=row["created_at"],
         updated_at=row["updated_at"],
         finished_at=row["finished_at"],

@@ -41,7 +41,8 @@ from kapelle.checkpoints.engine import Address, Place
 from kapelle.checkpoints.growth import Growth
 from kapelle.checkpoints.ids import exact
 from kapelle.checkpoints.seal import Seal
-from kapelle.checkpoints.serde import SealedSerializer, StrictSerializer
+from kapelle.checkpoints.secret import Cipher, Secret
+from kapelle.checkpoints.serde import SealedSerializer, serializer
 
 ADDRESSED = 10_000
 """Checkpoints that were asked for by id, so that a run may branch off them, remembered at most."""
@@ -68,13 +69,16 @@ class SqlSaver(Closing, BaseCheckpointSaver[str]):
         tenant: str = "default",
         allow: Iterable[type] = (),
         max_bytes: int = 8_000_000,
+        cipher: Cipher | None = None,
     ) -> "SqlSaver":
         """A saver alone, for those who want nothing else. Close it, or use it in a `with`.
 
         The arguments are those of `Database`, which can do more.
         """
-        access = Access(Source(Address.of(url), max_bytes=max_bytes), tenant=tenant)
-        return cls(access, serde=StrictSerializer(allow), max_bytes=max_bytes, seal=Seal())
+        secret = Secret.by(cipher)
+        source = Source(Address.of(url), max_bytes=max_bytes, secret=secret)
+        serde = serializer(allow, secret.cipher)
+        return cls(Access(source, tenant=tenant), serde=serde, max_bytes=max_bytes, seal=Seal())
 
     # -- writing
 

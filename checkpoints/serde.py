@@ -66,6 +66,12 @@ class StrictSerializer(JsonPlusSerializer):
         return ours or (module, name) in SAFE_MSGPACK_TYPES
 
 
+def serializer(allow: Iterable[type], cipher: CipherProtocol | None) -> SerializerProtocol:
+    """The strict serializer, behind a cipher where there is one."""
+    strict = StrictSerializer(allow)
+    return strict if cipher is None else SealedSerializer(cipher, strict)
+
+
 class SealedSerializer(EncryptedSerializer):
     """Encrypts what another serializer writes, and reads nothing that is not encrypted."""
 

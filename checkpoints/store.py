@@ -56,9 +56,8 @@ class SqlStore(BaseStore):
         self._index = Index(index) if index else None
         self.index_config = index
         self.ttl_config = ttl
-        self._shelf = Shelf(
-            access.tenant, serde, max_bytes, bool(ttl and ttl.get("omit_expired")), cosines
-        )
+        omit = bool(ttl and ttl.get("omit_expired"))
+        self._shelf = Shelf(access.tenant, serde, max_bytes, omit, cosines, access.source.secret)
         self._sweeping: threading.Event | None = None
 
     def batch(self, ops: Iterable[Op]) -> list[Result]:

@@ -15,6 +15,7 @@ from kapelle import drawing, roster, showing, story, targets
 from kapelle.advancing import Listener
 from kapelle.checkpoints.database import Database
 from kapelle.checkpoints.runbook import RunRow
+from kapelle.checkpoints.secret import aes
 from kapelle.driving import Stopped, answering, drive, resuming
 from kapelle.nodes import estimating
 from kapelle.nodes.door import wait
@@ -490,7 +491,7 @@ def forget_agent(terminal: Terminal, name: str) -> None:
 
 @contextmanager
 def _open(terminal: Terminal, *, create: bool = False) -> Iterator[Database]:
-    with Database(terminal.db, create=create) as db:
+    with Database(terminal.db, create=create, cipher=aes()) as db:
         yield db
 
 

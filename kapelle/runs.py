@@ -16,6 +16,7 @@ from kapelle.advancing import Driver, Listener
 from kapelle.checkpoints.database import Database
 from kapelle.checkpoints.holder import holder
 from kapelle.checkpoints.runbook import RunRow
+from kapelle.checkpoints.secret import aes
 from kapelle.nodes.door import each, wait
 from kapelle.nodes.registry import InstalledRegistry
 from kapelle.nodes.services import Services
@@ -488,7 +489,7 @@ def _services(db: Database) -> Services:
 
 @cache
 def _opened(url: str) -> Database:
-    return Database(url)
+    return Database(url, cipher=aes())
 
 
 def _stamped(ask: Ask, answer: Approval) -> Approval:
