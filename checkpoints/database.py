@@ -40,8 +40,9 @@ class Database(Closing):
     process ends.
 
     `url`: a SQLAlchemy URL or the path of an SQLite file; `sqlite://` alone is a file that is gone
-    when it is closed. An `Engine` of a server is used as it is; of an `AsyncEngine`, and of one of
-    SQLite's, the URL. `tenant`: who owns what is stored; no tenant sees another's. `allow`: types
+    when it is closed. A driver that needs an event loop gives way to one that does not. An `Engine`
+    of a server is used as it is; as an `AsyncEngine` connects, so do we; of one of SQLite's the
+    file is used. `tenant`: who owns what is stored; no tenant sees another's. `allow`: types
     that may be stored as objects, beside the nouns of `state/`. `create=False`: a file that is not
     there is `DatabaseMissing`. `max_bytes`: the largest single value; more is `PayloadTooLarge`.
     `key`: a secret of at most 64 bytes that seals each row of the saver's, so that whoever can

@@ -2,16 +2,17 @@
 
 import re
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from kapelle.checkpoints.borrowing import Connect, HasEngine, as_awaited, of_sqlite
 from kapelle.state.errors import DatabaseMissing, Misbuilt
 
 PREFIX = "kapelle_"
@@ -22,6 +23,7 @@ DRIVERS = {
     "sqlite+aiosqlite": "sqlite+pysqlite",
     "postgresql": "postgresql+psycopg",
     "postgresql+asyncpg": "postgresql+psycopg",
+    "postgresql+psycopg_async": "postgresql+psycopg",
     "postgres": "postgresql+psycopg",
     "mysql": "mysql+pymysql",
     "mysql+aiomysql": "mysql+pymysql",
@@ -32,17 +34,20 @@ DRIVERS = {
 }
 """Who talks to a database if nobody is named, or one that needs an event loop."""
 
+ASYNCPG = {
+    "ssl": "sslmode",
+    "timeout": "connect_timeout",
+    "command_timeout": None,
+    "prepared_statement_cache_size": None,
+    "prepared_statement_name_func": None,
+    "statement_cache_size": None,
+    "max_cached_statement_lifetime": None,
+    "max_cacheable_statement_size": None,
+}
+"""Settings of asyncpg's in a URL, as psycopg knows them; None: it has no such thing."""
+
 EXTRAS = {"psycopg": "postgres", "pymysql": "mariadb"}
 """Which extra of the package brings a driver."""
-
-
-class HasEngine(Protocol):
-    """SQLAlchemy's `AsyncEngine`, which can be imported only where greenlet is installed."""
-
-    @property
-    def sync_engine(self) -> Engine:
-        """The engine it stands before."""
-        ...
 
 
 Place = str | URL | Engine | HasEngine
@@ -56,6 +61,8 @@ class Address:
     url: URL
     engine: Engine | None = None
     """An engine whose connections are used, if it is not ours."""
+    connect: Connect | None = None
+    """How to connect, if the URL does not say it all."""
     schema: str | None = None
     """The PostgreSQL schema, made if it is not there."""
     prefix: str = PREFIX
@@ -66,15 +73,18 @@ class Address:
     def of(cls, place: Place, **more: Any) -> "Address":
         """Where a URL, a path or an engine leads; `Misbuilt` if that is nowhere.
 
-        An engine of a server is used as it is; of an async one, and of one of SQLite's, which needs
-        settings of its own, only the URL.
+        An engine of a server is used as it is; an async one says how it connects; of one of
+        SQLite's, which needs settings of its own, the file is used.
         """
         if isinstance(place, str | URL):
             return checked(cls(url=parse(place), **more))
-        if isinstance(place, Engine) and place.dialect.name != "sqlite":
-            return checked(cls(url=place.url, engine=place, **more))
         engine = place if isinstance(place, Engine) else place.sync_engine
-        return checked(cls(url=parse(engine.url), **more))
+        if engine.dialect.name == "sqlite":
+            of_sqlite(engine)
+            return checked(cls(url=parse(engine.url), **more))
+        if isinstance(place, Engine):
+            return checked(cls(url=place.url, engine=place, **more))
+        return checked(cls(url=parse(engine.url), connect=as_awaited(engine), **more))
 
 
 def parse(url: str | URL) -> URL:
@@ -83,14 +93,23 @@ def parse(url: str | URL) -> URL:
         return URL.create("sqlite+pysqlite", database=url)
     try:
         parsed = make_url(url)
+        if parsed.drivername == "postgresql+asyncpg":
+            parsed = parsed.set(query=_for_psycopg(parsed.query))
         parsed = parsed.set(drivername=DRIVERS.get(parsed.drivername, parsed.drivername))
         parsed.get_dialect().import_dbapi()
     except (ArgumentError, ValueError) as error:
         raise Misbuilt(f"{url!r} is no database URL; try sqlite:///kapelle.db") from error
     except ImportError as error:
-        extra = EXTRAS.get(error.name or "", error.name)
-        raise Misbuilt(f"the driver is missing: pip install 'kapelle[{extra}]'") from error
+        extra = EXTRAS.get(error.name or "")
+        package = f"'kapelle[{extra}]'" if extra else error.name
+        raise Misbuilt(f"the driver is missing: pip install {package}") from error
     return parsed
+
+
+def _for_psycopg(query: Mapping[str, Any]) -> dict[str, Any]:
+    """What stands behind the ? of a URL for asyncpg, in psycopg's words."""
+    renamed = {ASYNCPG.get(name, name): value for name, value in query.items()}
+    return {name: value for name, value in renamed.items() if name is not None}
 
 
 def shown(url: URL) -> str:
@@ -148,12 +167,14 @@ def _server(address: Address) -> Engine:
     """Reading sees one moment, however many statements it takes."""
     if address.engine is not None:
         return address.engine.execution_options(isolation_level="REPEATABLE READ")
+    how = {} if address.connect is None else {"creator": address.connect}
     return create_engine(
         address.url,
         pool_pre_ping=True,
         pool_size=5,
         max_overflow=20,
         isolation_level="REPEATABLE READ",
+        **how,
     )
 
 

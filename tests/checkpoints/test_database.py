@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 from langgraph.checkpoint.base import empty_checkpoint
-from sqlalchemy import create_engine, make_url
+from sqlalchemy import create_engine, event, make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from kapelle.checkpoints import Database
+from kapelle.checkpoints.engine import parse
 from kapelle.checkpoints.saver import SqlSaver
 from kapelle.state.errors import DatabaseFailed, DatabaseMissing, DatabaseNewer, Misbuilt
 
@@ -92,6 +93,77 @@ async def test_it_stands_on_an_async_engine_that_is_there(url: str) -> None:
         assert found is not None
         assert found.metadata["step"] == 7
     await engine.dispose()
+
+
+@pytest.mark.parametrize(
+    "driver",
+    [
+        "sqlite+aiosqlite",
+        "postgresql+asyncpg",
+        "postgresql+psycopg_async",
+        "postgres",
+        "mysql+aiomysql",
+        "mysql+asyncmy",
+        "mariadb+aiomysql",
+        "mariadb+asyncmy",
+    ],
+)
+def test_a_url_for_a_driver_that_needs_a_loop_is_as_good(url: str, driver: str) -> None:
+    there, family = make_url(url), {"mysql": "mariadb", "postgres": "postgresql"}
+    named = driver.partition("+")[0]
+    if family.get(named, named) != family.get(there.get_backend_name(), there.get_backend_name()):
+        pytest.skip("the URL of another server")
+    asked = there.set(drivername=driver).render_as_string(hide_password=False)
+    with Database(asked) as database, database.connect() as connection:
+        assert connection.exec_driver_sql("SELECT 1").scalar() == 1
+
+
+def test_what_a_url_tells_asyncpg_is_told_to_psycopg() -> None:
+    url = "postgresql+asyncpg://ann:secret@host/runs?ssl=require&prepared_statement_cache_size=0"
+    parsed = parse(url)
+    assert parsed.render_as_string(hide_password=False) == (
+        "postgresql+psycopg://ann:secret@host/runs?sslmode=require"
+    )
+
+
+def test_an_async_engine_connects_as_it_was_told(url: str) -> None:
+    if make_url(url).get_backend_name() != "postgresql":
+        pytest.skip("psycopg is PostgreSQL's")
+    heard: list[str] = []
+    told = make_url(url).set(username="nobody", drivername="postgresql+psycopg")
+    engine = create_async_engine(told, connect_args={"application_name": "mine"})
+
+    @event.listens_for(engine.sync_engine, "do_connect")
+    def token(_dialect: Any, _record: Any, _given: Any, named: Any) -> None:
+        heard.append(named["user"])
+        named["user"] = make_url(url).username
+
+    with Database(engine) as database, database.connect() as connection:
+        asked = "SELECT current_user, current_setting('application_name')"
+        assert tuple(connection.exec_driver_sql(asked).one()) == (make_url(url).username, "mine")
+    assert set(heard) == {"nobody"}
+
+
+def test_an_async_engine_whose_way_to_connect_is_its_own_is_refused() -> None:
+    async def connect() -> Any:
+        raise NotImplementedError
+
+    engine = create_async_engine("postgresql+psycopg://localhost/x", async_creator=connect)
+    with pytest.raises(Misbuilt, match=r"async_creator .* create_engine"):
+        Database(engine)
+
+
+def test_an_sqlite_engine_without_a_file_is_refused() -> None:
+    engine = create_engine("sqlite://")
+    with pytest.raises(Misbuilt, match="path of a file"):
+        Database(engine)
+    with pytest.raises(Misbuilt, match="path of a file"):
+        Database(create_async_engine("sqlite+aiosqlite://"))
+
+
+def test_a_driver_that_is_not_there_is_named_with_what_to_install() -> None:
+    with pytest.raises(Misbuilt, match="pip install psycopg2"):
+        Database("postgresql+psycopg2://localhost/x")
 
 
 def test_nonsense_is_no_url() -> None:
