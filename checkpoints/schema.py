@@ -7,6 +7,7 @@ from pathlib import Path
 from sqlalchemy import Column, Connection, MetaData, String, Table, func, inspect, select
 
 from kapelle.checkpoints.engine import PREFIX
+from kapelle.checkpoints.tables import metadata
 from kapelle.state.errors import DatabaseNewer
 
 HEAD = "0004"
@@ -38,7 +39,7 @@ def upgrade(connection: Connection, url: str) -> None:
         raise DatabaseNewer(url=url, found=found, known=HEAD)
     if found != HEAD:
         with _alone(connection), connection.begin():
-            migrate(connection)
+            _bring_up(connection)
 
 
 def version(connection: Connection) -> str | None:
@@ -49,9 +50,16 @@ def version(connection: Connection) -> str | None:
     return connection.scalar(select(_version.c.version_num))
 
 
+def make(connection: Connection) -> None:
+    """Make the tables as the code has them now, where nothing is."""
+    metadata.create_all(connection, checkfirst=False)
+    _version.create(connection, checkfirst=False)
+    connection.execute(_version.insert().values(version_num=HEAD))
+
+
 def migrate(connection: Connection, to: str = HEAD) -> None:
     """Make the schema what this version has, from whatever earlier one it is."""
-    # Alembic is heavy, and needed once in a database's life.
+    # Alembic is heavy, and needed seldom in a database's life.
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415
 
@@ -59,6 +67,15 @@ def migrate(connection: Connection, to: str = HEAD) -> None:
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.attributes["connection"] = connection
     command.upgrade(config, to)
+
+
+def _bring_up(connection: Connection) -> None:
+    """What is new is made at once; migrations, one after the other, come to the same."""
+    found = version(connection)
+    if found is None:
+        make(connection)
+    elif found != HEAD:
+        migrate(connection)
 
 
 @contextmanager
