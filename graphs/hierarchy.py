@@ -51,7 +51,7 @@ from kapelle.nodes.branching import leaf as working
 from kapelle.nodes.ending import CLOSING, ends, to_end
 from kapelle.nodes.estimating import Role, Shape
 from kapelle.nodes.gating import Asked, gate
-from kapelle.nodes.pattern import Finished, Given, Pattern, must_be_node, seated
+from kapelle.nodes.pattern import Finished, Given, Pattern, must_be_node, must_be_silent, seated
 from kapelle.nodes.services import Services
 from kapelle.nodes.starting import starts
 from kapelle.state.errors import Misbuilt
@@ -104,7 +104,8 @@ def hierarchy(
         Misbuilt: when one of them is no agent, a team's name can't be a node's, or the branching is
             below two.
     """
-    limits = policy or Policy()
+    why = "who works in it is told by its manager alone"
+    limits = must_be_silent(policy or Policy(), "hierarchy", why)
     if isinstance(branching, int) and branching < 2:
         raise Misbuilt(f"a manager with {branching} children is no tree; give at least 2")
     manager = manager and seated(manager, limits)

@@ -37,7 +37,7 @@ from kapelle.nodes.bidding import Bidder, Invitation, as_bidder, bid
 from kapelle.nodes.ending import CLOSING, ends, to_end
 from kapelle.nodes.estimating import Role, Shape
 from kapelle.nodes.gating import Asked, gate_by_task
-from kapelle.nodes.pattern import Finished, Given, Pattern, by_name, seated
+from kapelle.nodes.pattern import Finished, Given, Pattern, by_name, must_be_silent, seated
 from kapelle.nodes.performing import Found, Work, whoever, worker
 from kapelle.nodes.services import Services
 from kapelle.nodes.starting import starts
@@ -89,7 +89,8 @@ def marketplace(  # noqa: PLR0913 - each is a choice with a default
         Misbuilt: when one of them is no agent or no way to bid, a name can't be a node's, a skill
             is not in the ontology, or the rule can't be used.
     """
-    limits = policy or Policy(on_failure="ask")
+    why = "its contractors work on tasks that need no other, against each other"
+    limits = must_be_silent(policy or Policy(on_failure="ask"), "marketplace", why)
     must_be_rule(rule)
     market = by_name(agents, _CONTROL, limits) if agents or not admits else {}
     _must_know(ontology, market)

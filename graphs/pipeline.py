@@ -33,7 +33,7 @@ from kapelle.nodes.ending import CLOSING, ends, to_end
 from kapelle.nodes.estimating import Role, Shape
 from kapelle.nodes.gating import Asked
 from kapelle.nodes.gating import gate as person
-from kapelle.nodes.pattern import STEPS, Finished, Given, Pattern, by_name
+from kapelle.nodes.pattern import STEPS, Finished, Given, Pattern, by_name, must_be_silent
 from kapelle.nodes.services import Services
 from kapelle.nodes.staging import Check, must_be_check, opening, stage, stage_gate
 from kapelle.nodes.starting import starts
@@ -77,7 +77,8 @@ def pipeline(
     Raises:
         Misbuilt: when a stage or gate is none, a name can't be a node's, or a gate has no stage.
     """
-    limits = policy or Policy()
+    why = "a stage is given what earlier ones made, and only its gate sends work back"
+    limits = must_be_silent(policy or Policy(), "pipeline", why)
     agents = by_name(dict.fromkeys(stages), reserved=_CONTROL, policy=limits)
     nodes = [agent.card.name for agent in stages]
     names = dict(zip(stage_names(nodes), nodes, strict=True))

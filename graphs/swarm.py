@@ -32,7 +32,16 @@ from kapelle.nodes.comparing import Duel, compare
 from kapelle.nodes.ending import CLOSING, ends, to_end
 from kapelle.nodes.estimating import Role, Shape
 from kapelle.nodes.gating import Asked, gate
-from kapelle.nodes.pattern import STEPS, Finished, Given, Pattern, by_name, must_be_agent, seated
+from kapelle.nodes.pattern import (
+    STEPS,
+    Finished,
+    Given,
+    Pattern,
+    by_name,
+    must_be_agent,
+    must_be_silent,
+    seated,
+)
 from kapelle.nodes.services import Services
 from kapelle.nodes.starting import starts
 from kapelle.nodes.tallying import count, opening
@@ -81,7 +90,7 @@ def swarm(
         Misbuilt: when one of them is no agent, a peer's name can't be a node's, the rule needs a
             judge or the accuracy of a peer and there is none.
     """
-    limits = policy or Policy()
+    limits = must_be_silent(policy or Policy(), "swarm", "its peers are blind to each other")
     crowd = by_name(peers, reserved=_CONTROL, policy=limits)
     _must_suit(rule, list(crowd), judge, rounds)
     judge = judge and seated(judge, limits)

@@ -55,6 +55,7 @@ def open_market(policy: Policy) -> Opener:
             "invited": {},
             "newcomers": [],
             "records": {},
+            "known_as": {},
             "bids": Overwrite({}),
             "awards": {},
             "feedback": {},
@@ -96,17 +97,18 @@ def announce(
                 place.tell("message", "cfp", task=task, agent="manager",
                            data={"to": name, "call": call}, mark=name)  # fmt: skip
         now = place.services.clock.now()
-        await introduce(runtime.store, (cards[name] for name in invited), now)
+        known_as = await introduce(runtime.store, (cards[name] for name in invited), now)
         records = {}
-        for name in invited:
-            measured = await known_outcomes(runtime.store, name)
-            measured += [o for o in state["outcomes"].values() if o.agent == name]
+        for name, known in known_as.items():
+            measured = await known_outcomes(runtime.store, known)
+            measured += [o for o in state["outcomes"].values() if o.agent == known]
             records[name] = record_of(measured, policy.decay)
         return {
             "call": call,
             "invited": invited,
             "newcomers": sorted({*state["newcomers"], *found}),
             "records": {**state["records"], **records},
+            "known_as": {**state["known_as"], **known_as},
             "stands": {**state["stands"], **{t.id: "open" for t in due}},
             "feedback": {**state["feedback"], **_misfits(state, due, invited, cards, ontology)},
         }

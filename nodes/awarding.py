@@ -229,7 +229,7 @@ def _outcome(state: Market, task: str, turn: Turn, ontology: Ontology, at: float
     made, wanted = state["awards"][task][-1], state["tasks"][task].skills
     return Outcome(
         id=made.id,
-        agent=made.agent,
+        agent=state["known_as"].get(made.agent, made.agent),
         skills=lineages(wanted, ontology),
         score=turn.score,
         at=at,

@@ -54,6 +54,7 @@ def arbitrate(judge: Agent, policy: Policy, parts: Callable[[Any], Iterable[Task
 
     async def arbitrate(state: Any, runtime: Runtime[Services]) -> dict[str, Any]:
         place, task, found, left = here(runtime), state["task"], state["found"], state["result"]
+        held = await held_by(place)
         brief = Brief(
             results=state["results"],
             goals={part.id: part.goal for part in parts(state)},
@@ -65,7 +66,7 @@ def arbitrate(judge: Agent, policy: Policy, parts: Callable[[Any], Iterable[Task
             judge, task, brief, here=place, policy=policy, check=partial(verdict_flaws, known=())
         )
         rulings = Verdict.model_validate(made.output).rulings if made.status == "done" else {}
-        found = ruled(found, rulings, await held_by(place), name)
+        found = ruled(found, rulings, held, name)
         update: dict[str, Any] = {"found": found, "spent": state["spent"] + made.usage}
         if left is not None:
             update["result"] = left.model_copy(update={"usage": left.usage + made.usage})

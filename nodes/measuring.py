@@ -4,11 +4,12 @@ An outcome is an item of its own under its award's id: recorded again after a cr
 one, and two runs that record at once lose nothing. Without a store, an outcome holds for the run.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Any
 
-from langgraph.store.base import BaseStore, PutOp, SearchOp
+from langgraph.store.base import BaseStore, Item, PutOp, SearchOp
 
 from kapelle.state.reputation import Outcome
 from kapelle.state.skills import AgentCard
@@ -54,33 +55,49 @@ async def record(store: BaseStore | None, outcomes: Iterable[Outcome]) -> None:
             await store.abatch([PutOp(place, old.id, None) for old in known[:-KEPT]])
 
 
-async def introduce(store: BaseStore | None, cards: Iterable[AgentCard], now: float) -> None:
+async def introduce(
+    store: BaseStore | None, cards: Iterable[AgentCard], now: float
+) -> dict[str, str]:
     """Keep the cards of agents that are called, with when that was (Unix time in seconds).
 
-    A card that differs from what is known under its name is kept beside it, in its place never.
+    A card that says other things of an agent than what is known under its name is kept beside it,
+    in its place never; and what is measured of its agent, under a name of its own.
+
+    Returns:
+        By agent, the name under which its outcomes are kept.
     """
+    cards = list(cards)
     if store is None:
-        return
-    called = [((*AGENTS, label(card.name)), _digest(card), card) for card in cards]
-    known = await store.abatch([SearchOp(place, limit=NAMESAKES) for place, _, _ in called])
-    await store.abatch(
-        [
-            PutOp(place, key, {"card": card.model_dump(mode="json"), "seen": now}, index=False)
-            for (place, key, card), items in zip(called, known, strict=True)
-            if isinstance(items, list)
-            and (len(items) < NAMESAKES or any(getattr(i, "key", "") == key for i in items))
-        ]
-    )
+        return {card.name: card.name for card in cards}
+    places = [(*AGENTS, label(card.name)) for card in cards]
+    found = await store.abatch([SearchOp(place, limit=NAMESAKES) for place in places])
+    puts, known_as = [], {}
+    for card, place, items in zip(cards, places, found, strict=True):
+        listed = items if isinstance(items, list) else []
+        known = {item.key: item.value for item in listed if isinstance(item, Item)}
+        owner, mine = min(known, key=lambda key: _since(known[key], key), default=""), _digest(card)
+        known_as[card.name] = card.name if owner in ("", mine) else f"{card.name} #{mine[:8]}"
+        if mine in known or len(known) < NAMESAKES:
+            since = known[mine].get("since", 0.0) if mine in known else now
+            value = {"card": card.model_dump(mode="json"), "seen": now, "since": since}
+            puts.append(PutOp(place, mine, value, index=False))
+    await store.abatch(puts)
+    return known_as
 
 
 async def known_cards(store: BaseStore) -> dict[str, list[Introduced]]:
     """The cards that are remembered under each name; the one that came first has the name."""
     found: dict[str, list[Introduced]] = {}
     items = await store.asearch(AGENTS, limit=MOST)
-    for item in sorted(items, key=lambda item: (item.created_at, item.key)):
+    for item in sorted(items, key=lambda item: _since(item.value, item.key)):
         card = AgentCard.model_validate(item.value["card"])
         found.setdefault(card.name, []).append(Introduced(card, item.value["seen"]))
     return found
+
+
+async def is_shared(store: BaseStore, agent: str) -> bool:
+    """Whether several cards have come under a name, so that it alone says not whose it is."""
+    return len(await store.asearch((*AGENTS, label(agent)), limit=2)) > 1
 
 
 async def forget_cards(store: BaseStore, agent: str) -> int:
@@ -100,8 +117,15 @@ def label(agent: str) -> str:
     return agent.replace("%", "%25").replace(".", "%2E")
 
 
+def _since(value: Mapping[str, Any], key: str) -> tuple[float, str]:
+    """When a card first came."""
+    return value.get("since", 0.0), key
+
+
 def _digest(card: AgentCard) -> str:
-    return sha256(card.model_dump_json().encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    """Names a card by what its agent is; what it asks and expects may change from day to day."""
+    said = card.model_dump_json(exclude={"tier", "price", "seconds", "confidence"})
+    return sha256(said.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def _age(outcome: Outcome) -> tuple[float, str]:

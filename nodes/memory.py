@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 
 from langgraph.store.base import BaseStore, GetOp, Item, Op, PutOp, SearchOp
 
-from kapelle.nodes.measuring import known_outcomes
+from kapelle.nodes.measuring import is_shared, known_outcomes
 from kapelle.state.context import Decision, MasterContext, with_decisions
 from kapelle.state.reputation import Record, record_of
 
@@ -106,8 +106,15 @@ class StoreMemory:
         return {item.key: item.score for item in found if item.score is not None}
 
     async def records(self, agents: Sequence[str], decay: float) -> dict[str, Record]:
-        """What was measured of agents, by name; those nobody measured are left out."""
-        found = {agent: await known_outcomes(self._store, agent) for agent in agents}
+        """What was measured of agents, by name; those nobody measured are left out.
+
+        So are names that several cards have come under: whose it is, a name does not tell.
+        """
+        found = {
+            agent: await known_outcomes(self._store, agent)
+            for agent in agents
+            if not await is_shared(self._store, agent)
+        }
         return {agent: record_of(outcomes, decay) for agent, outcomes in found.items() if outcomes}
 
     async def forget(self, thread: str) -> None:

@@ -132,6 +132,20 @@ def must_be_node(name: str, reserved: Iterable[str]) -> str:
     return name
 
 
+def must_be_silent(policy: Policy, pattern: str, why: str) -> Policy:
+    """A policy for agents that do not write to each other.
+
+    Raises:
+        Misbuilt: when it has channels.
+    """
+    if policy.channels:
+        raise Misbuilt(
+            f"a {pattern} has no channels: {why}; leave `channels` out of its policy, and put "
+            "agents that are to write to each other in a manager_worker"
+        )
+    return policy
+
+
 def seated(given: Agent, policy: Policy) -> Agent:
     """What was given as it works in a graph: with a gate, if it has tools that need one.
 

@@ -119,6 +119,8 @@ class Market(Leaving, total=False):
     """Those of them who are in the registry, not in the market."""
     records: dict[str, Record]
     """What was known of each agent when it was called: the store as it was read."""
+    known_as: dict[str, str]
+    """By agent, the name under which its outcomes are kept: its own, unless another card has it."""
     bids: Annotated[dict[str, Bid], merge_bids]
     awards: dict[str, tuple[Award, ...]]
     """By task, all awards, the last of which stands."""

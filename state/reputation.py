@@ -29,6 +29,7 @@ class Outcome(Noun):
     id: str
     """The award's: an award has one outcome, however often it is told."""
     agent: str
+    """Who it was, by the name under which its outcomes are kept."""
     skills: tuple[str, ...] = ()
     """What it counts for: the skills the task wanted, and all wider ones."""
     score: float = Field(ge=0, le=1)

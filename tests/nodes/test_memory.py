@@ -9,8 +9,12 @@ from langgraph.store.base import IndexConfig
 from langgraph.store.memory import InMemoryStore
 
 from kapelle.checkpoints import Database
-from kapelle.nodes.measuring import record
+from kapelle.graphs import pipeline, swarm
+from kapelle.nodes.agent import agent
+from kapelle.nodes.measuring import forget_cards, introduce, known_outcomes, record
 from kapelle.nodes.memory import StoreMemory
+from kapelle.nodes.prompt import messages
+from kapelle.state.ballot import Plurality
 from kapelle.state.context import (
     Constraint,
     Decision,
@@ -19,9 +23,11 @@ from kapelle.state.context import (
     with_decisions,
     with_questions,
 )
-from kapelle.state.relevance import fits, shown
+from kapelle.state.policy import Policy
+from kapelle.state.relevance import BYTES_PER_TOKEN, fits, shown
 from kapelle.state.reputation import Outcome, record_of
-from kapelle.state.task import Task
+from kapelle.state.skills import AgentCard
+from kapelle.state.task import Brief, Task
 
 pytestmark = pytest.mark.anyio
 
@@ -135,6 +141,22 @@ async def test_what_was_measured_of_agents_is_their_reputation() -> None:
     assert known["dr. no"].overall.weighed(0.5, weight=2) == 0.6
 
 
+async def test_a_card_gets_no_reputation_from_another_of_its_name() -> None:
+    store = InMemoryStore()
+    ann, other = AgentCard(name="ann", skills=("math",)), AgentCard(name="ann", skills=("law",))
+    assert await introduce(store, [ann], 1.0) == {"ann": "ann"}
+    await record(store, [Outcome(id="1", agent="ann", score=1)])
+    apart = (await introduce(store, [other], 2.0))["ann"]
+    assert apart != "ann"
+    assert await known_outcomes(store, apart) == []
+    dearer = ann.model_copy(update={"price": 7})  # what it asks does not make it another agent
+    assert await introduce(store, [dearer], 3.0) == {"ann": "ann"}
+    assert await StoreMemory(store).records(["ann"], decay=1.0) == {}, "the name tells not whose"
+    await forget_cards(store, "ann")
+    assert await introduce(store, [other], 4.0) == {"ann": "ann"}
+    assert [o.id for o in await known_outcomes(store, "ann")] == ["1"]
+
+
 # ── what has room ─────────────────────────────────────────────────────────────────────────────
 
 MANY = MasterContext(
@@ -155,6 +177,24 @@ def test_hard_constraints_come_always_and_the_rest_by_relevance() -> None:
     assert seen.omitted == 2_000 - len(keys) > 1_900
     assert sum(len(f"{d.key}: {d.value!r}") for d in seen.decisions) <= 600
     assert (seen.version, seen.goal) == (7, "win")
+
+
+async def test_decisions_the_caller_gives_have_no_more_room_than_others() -> None:
+    seen: list[Brief] = []
+
+    @agent
+    def look(task: Task, brief: Brief) -> str:
+        seen.append(brief)
+        return "seen"
+
+    given = Task(goal="win", context=MANY)
+    tight = Policy(context_tokens=200)
+    for graph in (pipeline([look], policy=tight), swarm([look], rule=Plurality(), policy=tight)):
+        await graph.compile().ainvoke({"task": given})
+        said = "".join(str(m.content) for m in messages(look.card, "", given, seen[-1]))
+        assert len(said) < 200 * BYTES_PER_TOKEN + 2_000
+        assert "always" in said
+        assert "more are not shown" in said
 
 
 def test_what_lies_near_by_meaning_comes_before_what_shares_words() -> None:

@@ -10,6 +10,8 @@ from kapelle.nodes.agent import FunctionAgent, agent, as_agent
 from kapelle.nodes.pattern import Pattern
 from kapelle.state.ballot import Plurality
 from kapelle.state.context import Claim, Condition, Constraint, Key, MasterContext
+from kapelle.state.errors import Misbuilt
+from kapelle.state.message import Channel
 from kapelle.state.policy import Policy
 from kapelle.state.task import Reply, Task
 from kapelle.state.verdict import Verdict
@@ -211,3 +213,9 @@ async def test_what_a_nested_pattern_claims_is_reconciled_around_it(memory: Save
     assert found.decision is not None
     assert (found.rule, found.decision.value) == ("decided", "React")
     assert found.flagged == ("b",)
+
+
+@each_pattern
+def test_where_agents_do_not_write_to_each_other_channels_are_refused(made: Made) -> None:
+    with pytest.raises(Misbuilt, match=r"has no channels: .*manager_worker"):
+        made(Reply(), Reply(), QUICK.model_copy(update={"channels": (Channel(),)}))
