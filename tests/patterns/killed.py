@@ -40,6 +40,7 @@ from kapelle.nodes.pattern import Pattern
 from kapelle.state.approval import Approval, Escalation
 from kapelle.state.ballot import AheadBy, Plurality, by_key
 from kapelle.state.context import Claim, MasterContext
+from kapelle.state.message import Channel, Message
 from kapelle.state.policy import Policy
 from kapelle.state.task import Brief, Reply, Task
 from kapelle.state.verdict import Verdict
@@ -171,12 +172,44 @@ def a_team_that_disagrees(work: Work) -> Pattern:
     async def planner(task: Task) -> list[Task]:
         return [Task(id=i, goal="work") for i in said]
 
+    workers = [agent(name="worker")(claiming)]
+    return manager_worker(plan=planner, workers=workers, judge=a_judge(work), policy=POLICY)
+
+
+def a_judge(work: Work) -> FunctionAgent:
+    """Accepts all, and says which database it is; that it notes, for it is to be asked once."""
+
     @agent
     async def judge(task: Task, brief: Brief) -> Verdict:
-        return Verdict(decision="accept", rulings={"db": "MariaDB"} if brief.disputes else {})
+        if not brief.disputes:
+            return Verdict(decision="accept")
+        work.note("end", f"ruling-of-{task.id}")
+        return Verdict(decision="accept", rulings={"db": "MariaDB"})
 
-    workers = [agent(name="worker")(claiming)]
-    return manager_worker(plan=planner, workers=workers, judge=judge, policy=POLICY)
+    return judge
+
+
+def a_team_that_writes(work: Work) -> Pattern:
+    """Testers tell a coder something, and want something: it works again, and reads it all."""
+
+    async def writing(task: Task, brief: Brief) -> Reply:
+        again = f"{task.id}-again" if brief.messages else task.id
+        made = await work(task.model_copy(update={"id": again}), brief)
+        read = [f"{m.sender}: {m.body} ({m.id})" for m in brief.messages]
+        if task.id in ("c1", "c2"):
+            return Reply(output=[made, *read])
+        act: Any = {"t1": "inform", "t2": "request", "t3": "inform"}[task.id]
+        letter = Message(receiver="coder", performative=act, body=f"from {task.id}")
+        return Reply(output=made, messages=(letter,))
+
+    @agent
+    async def planner(task: Task) -> list[Task]:
+        who = {"c1": "coder", "c2": "coder", "t1": "tester", "t2": "tester", "t3": "tester"}
+        return [Task(id=i, goal="work", agent=name) for i, name in who.items()]
+
+    workers = [agent(name=name)(writing) for name in ("coder", "tester")]
+    talk = POLICY.model_copy(update={"channels": (Channel(between=("coder", "tester")),)})
+    return manager_worker(plan=planner, workers=workers, policy=talk)
 
 
 def teams_that_disagree(work: Work) -> Pattern:
@@ -246,6 +279,28 @@ def a_market(work: Work) -> Pattern:
     return marketplace(agents, rule="assignment", policy=POLICY)
 
 
+def a_market_that_disagrees(work: Work) -> Pattern:
+    """At its end one contradiction is settled by rule, one by the judge, one by a person."""
+    said: dict[str, tuple[str, JsonValue, float]] = {
+        "m0": ("ui", "React", 1.0),
+        "m1": ("ui", "Vue", 0.5),
+        "m2": ("db", "PostgreSQL", 1.0),
+        "m3": ("db", "MariaDB", 1.0),
+        "m4": ("lang", "Python", 1.0),
+        "m5": ("lang", "Rust", 1.0),
+    }
+
+    async def claiming(task: Task, brief: Brief) -> Reply:
+        made = await work(task, brief)
+        if task.id not in said:
+            return Reply(output=made)
+        key, value, sure = said[task.id]
+        return Reply(output=made, claims=(Claim(key=key, value=value, confidence=sure),))
+
+    agents = [agent(name=name)(claiming) for name in ("ann", "bob", "cyd")]
+    return marketplace(agents, rule="assignment", judge=a_judge(work), policy=POLICY)
+
+
 TASKS = [{"id": f"m{n}", "goal": "work"} for n in range(8)]
 """What the market awards."""
 
@@ -258,6 +313,8 @@ GRAPHS: dict[str, Callable[[Work], Pattern]] = {
         a_team,
         a_team_that_asks,
         a_team_that_disagrees,
+        a_team_that_writes,
+        a_market_that_disagrees,
         teams_that_disagree,
         a_line_with_a_team_in_it,
         a_stream,
@@ -374,6 +431,8 @@ BEGINNINGS = {
     "a_team": 12,
     "a_team_that_asks": 12,
     "a_team_that_disagrees": 10,
+    "a_team_that_writes": 6,
+    "a_market_that_disagrees": 9,
     "teams_that_disagree": 11,
     "a_line_with_a_team_in_it": 14,
     "a_stream": 12,

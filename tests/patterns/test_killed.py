@@ -23,8 +23,15 @@ def test_a_killed_run_goes_on_and_no_finished_part_repeats(tmp_path: Path) -> No
     goes_on("sqlite", 2, tmp_path)
 
 
-ONE_OF_EACH = ["a_team_that_asks", "a_stream", "a_swarm", "a_market", "a_tree"]
-"""A graph of each pattern."""
+ONE_OF_EACH = [
+    "a_team_that_asks",
+    "a_team_that_writes",
+    "a_stream",
+    "a_swarm",
+    "a_market_that_disagrees",
+    "a_tree",
+]
+"""A graph of each pattern; messages under way, and what is reconciled at the end, among them."""
 
 
 @pytest.mark.slow
