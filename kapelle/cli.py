@@ -1,25 +1,23 @@
 """The command line: start runs, see how they stand, answer what they ask, go on with them."""
 
 import logging
-import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, NoReturn, TextIO, TypeVar, get_args
+from typing import Any, NoReturn, TextIO, get_args
 from uuid import uuid4
 
 import click
 from pydantic import JsonValue, ValidationError
 
-from kapelle import drawing, roster, showing, story, targets
+from kapelle import drawing, showing, story, targets
 from kapelle.advancing import Listener
 from kapelle.checkpoints.database import Database
 from kapelle.checkpoints.runbook import RunRow
-from kapelle.checkpoints.secret import aes
+from kapelle.commands import database
+from kapelle.commands.agents import agents
+from kapelle.commands.options import as_someone, here, made_with, on_database, opened, pairs
 from kapelle.driving import Stopped, answering, drive, resuming
 from kapelle.nodes import estimating
 from kapelle.nodes.door import wait
-from kapelle.nodes.measuring import forget_cards
 from kapelle.runs import Run, Runs
 from kapelle.state.approval import Approval, Ask
 from kapelle.state.errors import EmptyTask, KapelleError, Refused, UnknownThread
@@ -27,12 +25,6 @@ from kapelle.state.estimate import Estimate
 from kapelle.state.task import Task
 from kapelle.terminal import Terminal, user, value_of
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-DATABASE = "kapelle.db"
-"""Where everything is kept if nobody says otherwise."""
-DAY = 86_400.0
-"""Seconds."""
 BAD = ("failed", "refused")
 """Ends of a run for which the exit code is 1."""
 
@@ -65,88 +57,6 @@ def main() -> NoReturn:
     cli.main()
 
 
-# ── what many commands take ───────────────────────────────────────────────────────────────────
-
-here = click.make_pass_decorator(Terminal, ensure=True)
-"""Gives a command the terminal it is used in."""
-
-
-def _db(context: click.Context, parameter: click.Parameter, value: str) -> None:
-    terminal = context.ensure_object(Terminal)
-    terminal.db = value
-    terminal.named = value != (os.environ.get("KAPELLE_DB") or DATABASE)
-
-
-def _json(context: click.Context, parameter: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click's
-    context.ensure_object(Terminal).json = value
-
-
-def _setting(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
-    if value is not None:
-        context.ensure_object(Terminal).settings[parameter.name or ""] = value
-
-
-def _settings(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> None:
-    context.ensure_object(Terminal).settings.update(_pairs(context, parameter, value))
-
-
-def _pairs(
-    context: click.Context, parameter: click.Parameter, value: tuple[str, ...]
-) -> dict[str, JsonValue]:
-    pairs: dict[str, JsonValue] = {}
-    for text in value:
-        key, equals, given = text.partition("=")
-        if not equals or not key:
-            raise click.BadParameter(f"{text!r} is not KEY=VALUE.", context, parameter)
-        pairs[key] = value_of(given)
-    return pairs
-
-
-def on_database(command: Command) -> Command:
-    """Give a command `--db` and `--json`."""
-    command = click.option(
-        "--json", is_flag=True, expose_value=False, callback=_json, help="Print one JSON document."
-    )(command)
-    return click.option(
-        "--db",
-        envvar="KAPELLE_DB",
-        default=DATABASE,
-        metavar="PATH_OR_URL",
-        show_default=True,
-        show_envvar=True,
-        expose_value=False,
-        callback=_db,
-        help="Where everything is kept.",
-    )(command)
-
-
-def made_with(command: Command) -> Command:
-    """Give a command what a graph can be made with: `--model`, `--docs`, `--config`."""
-    folder = click.Path(exists=True, file_okay=False, resolve_path=True)
-    given: dict[str, Any] = {"expose_value": False, "callback": _setting}
-    for option in (
-        click.option(
-            "--config",
-            multiple=True,
-            metavar="KEY=VALUE",
-            expose_value=False,
-            callback=_settings,
-            help="What else the graph is made with; VALUE is JSON or text.",
-        ),
-        click.option("--docs", metavar="DIR", type=folder, help="A folder of documents.", **given),
-        click.option("--model", metavar="PROVIDER:NAME", help="Like openai:NAME.", **given),
-    ):
-        command = option(command)
-    return command
-
-
-def as_someone(command: Command) -> Command:
-    """Give a command `--by`."""
-    return click.option("--by", default=user, metavar="NAME", help="Who answers.  [default: you]")(
-        command
-    )
-
-
 # ── the commands ──────────────────────────────────────────────────────────────────────────────
 
 
@@ -177,7 +87,7 @@ def cli(context: click.Context, *, verbose: bool) -> None:
     "-i",
     "inputs",
     multiple=True,
-    callback=_pairs,
+    callback=pairs,
     metavar="KEY=VALUE",
     help="What the work needs to know; VALUE is JSON or text.",
 )
@@ -205,7 +115,7 @@ def run(
     work, called = Task(goal=task, inputs=inputs), thread or f"{name}-{uuid4().hex[:8]}"
     if estimate:
         return _estimated(terminal, estimating.estimate(graph, work))
-    with _open(terminal, create=True) as db:
+    with opened(terminal, create=True) as db:
         runs = Runs(db, {name: graph})
 
         async def start(listen: Listener) -> Run:
@@ -220,7 +130,7 @@ def run(
 @here
 def resume(terminal: Terminal, thread: str) -> int:
     """Go on with the run THREAD where it was stopped or killed."""
-    with _open(terminal) as db:
+    with opened(terminal) as db:
         row = wait(db.runs.get(thread))
         if not row.target and row.status in ("running", "waiting"):
             raise Refused(f"run {thread} was started from Python; there, runs.resume({thread!r})")
@@ -235,12 +145,9 @@ def resume(terminal: Terminal, thread: str) -> int:
 @here
 def runs(terminal: Terminal, limit: int) -> None:
     """List the runs, the newest first."""
-    with _open(terminal) as db:
+    with opened(terminal) as db:
         rows = wait(db.runs.list(limit))
-    if terminal.json:
-        terminal.give([_row(row) for row in rows])
-    else:
-        terminal.show(showing.shown_runs(rows))
+    terminal.tell([_row(row) for row in rows], showing.shown_runs(rows))
 
 
 @cli.command()
@@ -250,7 +157,7 @@ def runs(terminal: Terminal, limit: int) -> None:
 @here
 def show(terminal: Terminal, thread: str, *, events: bool) -> None:
     """Tell of the run THREAD who did what, why, and at what cost."""
-    with _open(terminal) as db:
+    with opened(terminal) as db:
         row = wait(db.runs.get(thread))
         now = wait(Runs(db, {}).read(thread))
         happened = story.present(row, wait(db.journal.read(thread)))
@@ -271,7 +178,7 @@ def show(terminal: Terminal, thread: str, *, events: bool) -> None:
 @here
 def inbox(terminal: Terminal, ask: str | None) -> None:
     """List what runs ask people; ASK alone is shown in full."""
-    with _open(terminal) as db:
+    with opened(terminal) as db:
         asks = [wait(db.inbox.get(ask))] if ask else wait(db.inbox.pending())
     if terminal.json:
         terminal.give(asks)
@@ -363,136 +270,12 @@ def graph(terminal: Terminal, target: str, svg: TextIO | None, *, nested: bool) 
         click.echo(app.get_graph(xray=nested).draw_mermaid(), nl=False)
 
 
-@cli.group()
-def db() -> None:
-    """Look after the database."""
-
-
-@db.command()
-@on_database
-@here
-def upgrade(terminal: Terminal) -> None:
-    """Set the database up, or bring its schema up to date."""
-    with _open(terminal, create=True) as database:
-        version = wait(database.upgrade())
-        if terminal.json:
-            terminal.give({"database": database.url, "schema": version})
-        else:
-            terminal.say(f"{database.url} has schema {version}.")
-
-
-@db.command()
-@click.option("--keep", default=1, show_default=True, help="The newest so many of each thread.")
-@click.option("--days", type=float, metavar="N", help="And all that are younger.")
-@click.option("--thread", "threads", multiple=True, metavar="NAME", help="Only of this one.")
-@click.option("--idle", type=float, metavar="DAYS", help="Forget threads that rest so long.")
-@on_database
-@here
-def prune(
-    terminal: Terminal, keep: int, days: float | None, threads: tuple[str, ...], idle: float | None
-) -> None:
-    """Forget old checkpoints, and items whose time is over.
-
-    What the kept ones build on stays. A thread that is forgotten loses its run and journal as well;
-    one whose run is not finished is never forgotten.
-    """
-    with _open(terminal) as database:
-        gone = wait(database.forget(seconds=idle * DAY)) if idle is not None else []
-        dropped = wait(
-            database.prune(
-                threads=threads or None,
-                newest=keep,
-                seconds=None if days is None else days * DAY,
-            )
-        )
-        swept = database.store.sweep_ttl()
-    if terminal.json:
-        terminal.give({"checkpoints": dropped, "threads": gone, "items": swept})
-    else:
-        terminal.say(f"Forgot {dropped} checkpoints, {len(gone)} threads, {swept} items.")
-
-
-@db.command()
-@click.option("--largest", default=10, show_default=True, help="So many threads.")
-@on_database
-@here
-def stats(terminal: Terminal, largest: int) -> None:
-    """Tell how many bytes each table and the largest threads take."""
-    with _open(terminal) as database:
-        found = wait(database.stats(largest))
-    if terminal.json:
-        terminal.give(found)
-    else:
-        terminal.show(showing.shown_stats(found))
-
-
-@cli.command()
-@on_database
-@here
-def doctor(terminal: Terminal) -> int:
-    """Look whether the database is safe to keep runs in, and say how to mend what is not."""
-    with _open(terminal) as database:
-        findings = wait(database.doctor())
-    if terminal.json:
-        terminal.give(findings)
-    else:
-        terminal.show(*showing.shown_findings(findings))
-    return 0 if all(found.safe for found in findings) else 1
-
-
-@cli.group(invoke_without_command=True)
-@click.option("--skill", default="", metavar="NAME", help="Only those that have it.")
-@on_database
-@here
-@click.pass_context
-def agents(context: click.Context, terminal: Terminal, skill: str) -> None:
-    """List the agents that are installed here, or that worked in markets."""
-    if context.invoked_subcommand is not None:
-        return
-    with _open(terminal) as db:
-        known = wait(roster.roster(db, skill))
-    if terminal.json:
-        terminal.give([each.document() for each in known])
-    else:
-        terminal.show(roster.shown_roster(known))
-
-
-@agents.command(name="show")
-@click.argument("name")
-@on_database
-@here
-def show_agent(terminal: Terminal, name: str) -> None:
-    """Tell all that is known of the agent NAME: its card, its reputation, its last outcomes."""
-    with _open(terminal) as db:
-        known = wait(roster.one(db, name))
-    if terminal.json:
-        last = [outcome.model_dump(mode="json") for outcome in known.outcomes[-roster.LAST :]]
-        terminal.give({**known.document(), "last": last})
-    else:
-        terminal.show(roster.shown_agent(known))
-
-
-@agents.command(name="forget")
-@click.argument("name")
-@on_database
-@here
-def forget_agent(terminal: Terminal, name: str) -> None:
-    """Forget the cards remembered under NAME; the next one has the name, outcomes stay."""
-    with _open(terminal) as db:
-        many = wait(forget_cards(db.store, name))
-    if terminal.json:
-        terminal.give({"agent": name, "cards": many})
-    else:
-        terminal.say(f"Forgot {many} cards of {name}.")
+cli.add_command(database.db)
+cli.add_command(database.doctor)
+cli.add_command(agents)
 
 
 # ── what commands share ───────────────────────────────────────────────────────────────────────
-
-
-@contextmanager
-def _open(terminal: Terminal, *, create: bool = False) -> Iterator[Database]:
-    with Database(terminal.db, create=create, cipher=aes()) as db:
-        yield db
 
 
 def _runs(db: Database, row: RunRow) -> Runs:
@@ -500,7 +283,7 @@ def _runs(db: Database, row: RunRow) -> Runs:
 
 
 def _answer(terminal: Terminal, ask: str, approval: Approval) -> int:
-    with _open(terminal) as db:
+    with opened(terminal) as db:
         asked = wait(db.inbox.get(ask))
         row = _row_of(db, asked.thread)
         if asked.answer is not None or row is None or not row.target:
@@ -514,10 +297,7 @@ def _answer(terminal: Terminal, ask: str, approval: Approval) -> int:
 
 
 def _estimated(terminal: Terminal, found: Estimate) -> int:
-    if terminal.json:
-        terminal.give(found)
-    else:
-        terminal.show(showing.shown_estimate(found))
+    terminal.tell(found, showing.shown_estimate(found))
     return 0
 
 
@@ -531,11 +311,11 @@ def _row_of(db: Database, thread: str) -> RunRow | None:
 def _claimed(terminal: Terminal, db: Database, ask: str, approval: Approval) -> int:
     """Record an answer to a run that only the process that started it can go on with."""
     claimed = wait(db.inbox.claim(ask, approval))
-    if terminal.json:
-        terminal.give(claimed)
-    else:
-        terminal.say(f"{approval.decision} is recorded for ask {claimed.id}.")
-        terminal.say(f"The run was started from Python; there, runs.resume({claimed.thread!r})")
+    terminal.tell(
+        claimed,
+        f"{approval.decision} is recorded for ask {claimed.id}.",
+        f"The run was started from Python; there, runs.resume({claimed.thread!r})",
+    )
     return 0
 
 

@@ -69,6 +69,14 @@ class Terminal:
         where = ["--db", self.db] if self.named else []
         return f"{_program()} {shlex.join([*words, *where])}"
 
+    def tell(self, document: Any, *parts: RenderableType) -> None:
+        """Print one JSON document, if that is wanted; else what people read, texts as lines."""
+        if self.json:
+            self.give(document)
+            return
+        for part in parts:
+            self.say(part) if isinstance(part, str) else self.show(part)
+
     def show(self, *parts: RenderableType) -> None:
         """Print for people."""
         for part in parts:
