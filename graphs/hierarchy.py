@@ -54,6 +54,7 @@ from kapelle.nodes.gating import Asked, gate
 from kapelle.nodes.pattern import Finished, Given, Pattern, must_be_node, must_be_silent, seated
 from kapelle.nodes.services import Services
 from kapelle.nodes.starting import starts
+from kapelle.state.budget import Budget
 from kapelle.state.errors import Misbuilt
 from kapelle.state.policy import Policy
 from kapelle.state.tree import (
@@ -195,7 +196,9 @@ def to_children(state: Tree) -> str | list[Send]:
     """A node per child that goes to work, a gate per result that waits for a person."""
     if state["result"] is not None:
         return END
-    sent = state["sent"]
+    sent, ask = state["sent"], state["escalation"]
+    if ask is not None:
+        return [Send("approve", Asked(ask=ask, stopped=None))]
     if sent in ([MANAGE], [MERGE]):
         return sent[0]
     sends = [Send(_node(child, state), Child(child=child)) for child in sent]
@@ -215,9 +218,10 @@ def _teams(
 ) -> Mapping[str, Agent]:
     if not chart:
         raise Misbuilt("there is no team in the chart; give at least one")
+    below = limits.model_copy(update={"ask_above": Budget()})  # the whole was looked at
     return {
         must_be_node(name, _CONTROL): as_agent(
-            hierarchy(team, merge=merge, manager=manager, policy=limits), name=name
+            hierarchy(team, merge=merge, manager=manager, policy=below), name=name
         )
         if isinstance(team, Mapping)
         else seated(team, limits)

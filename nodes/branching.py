@@ -17,7 +17,7 @@ from kapelle.nodes.agent import Agent
 from kapelle.nodes.board import Board, board, close_boards
 from kapelle.nodes.call import call
 from kapelle.nodes.ending import tell_end
-from kapelle.nodes.envelopes import around, of_graph
+from kapelle.nodes.envelopes import same
 from kapelle.nodes.gating import park
 from kapelle.nodes.here import Here, here
 from kapelle.nodes.pattern import Given, remembered
@@ -36,18 +36,23 @@ from kapelle.state.tree import (
     Branching,
     Costs,
     Tree,
+    ask_of_tree,
     asking,
     by_performative,
     children_of,
     due,
     given_up,
     goals_from,
+    gone_on_with,
     good_ones,
+    held,
     kept_of,
     leaves_of,
+    left_held,
     left_tree,
     levels_of,
     managers_of,
+    once_answered,
     once_more,
     others_of,
     refused_tree,
@@ -77,6 +82,8 @@ class Below(Given):
     branching: int
     results: dict[str, Result]
     """Of children that need not work again."""
+    capped: bool
+    """Whether nobody will add to the budget."""
 
 
 class Box(Protocol):
@@ -131,7 +138,8 @@ def open_branch(manager: Agent | None, policy: Policy) -> Box:
         task, at, width = state["task"], state["at"], state["branching"]
         children = children_of(at, len(leaves_of(task) or []), width)
         return await _opened(task, children, here(runtime), policy, at=at, branching=width,
-                       kept=state["results"], managed=manager is not None)  # fmt: skip
+                       kept=state["results"], capped=state["capped"],
+                       managed=manager is not None)  # fmt: skip
 
     return open_tree
 
@@ -145,6 +153,7 @@ async def _opened(  # noqa: PLR0913 - each is a part of the state
     at: int | None = None,
     branching: int = 0,
     kept: dict[str, Result] | None = None,
+    capped: bool = False,
     managed: bool = False,
 ) -> dict[str, Any]:
     fresh: Tree = {
@@ -156,12 +165,15 @@ async def _opened(  # noqa: PLR0913 - each is a part of the state
         "context": await place.context(task, policy),
         "goals": {},
         "results": kept or {},
-        "revisions": {},
+        "revisions": gone_on_with((kept or {}).values(), {}),
+        "capped": capped,
         "result": None,
     }
-    sent = _sent(fresh, place, managed=managed) if children else []
-    change = {"results": Overwrite(kept or {}), "revisions": Overwrite({}), "sent": sent}
-    return {**fresh, **NOBODY_ASKED, **change}
+    if MANAGE in fresh["results"]:
+        fresh["goals"] = _goals(fresh["results"][MANAGE], fresh)
+    sent = _sent(fresh, place, policy, managed=managed) if children else []
+    results, orders = Overwrite(fresh["results"]), Overwrite(fresh["revisions"])
+    return {**fresh, **NOBODY_ASKED, "results": results, "revisions": orders, "sent": sent}
 
 
 def leaf(agent: Agent, policy: Policy) -> Worker:
@@ -196,12 +208,18 @@ def branch(tree: Callable[[], CompiledStateGraph[Any, Any, Any, Any]], policy: P
         width: int = remembered("branching")
         _desk.set(desk)
         first, end = span(name)
-        below = Below(task=_task(name), at=first, branching=width, results=kept_of(last))
+        below = Below(
+            task=_task(name),
+            at=first,
+            branching=width,
+            results=kept_of(last),
+            capped=remembered("capped"),
+        )
         async with _door(desk, end - first + 1, width, policy):
             if runtime.drain_requested:
                 raise park()
             place = here(runtime)
-            with around(place, of_graph(place, policy)):
+            with same(place, policy):
                 left = await tree().ainvoke(below)
         return {"results": {name: _again(left["result"], last)}}
 
@@ -285,21 +303,28 @@ def gathering(manager: Agent | None, policy: Policy, *, root: bool) -> Box:
     managed = manager is not None
 
     async def gather(state: Tree, runtime: Runtime[Services]) -> dict[str, Any]:
-        if _desk.get() is None:  # that of the root is everybody's
+        if root:  # its board is everybody's
             close_boards(runtime)
-        place = here(runtime)
+        place, answer = here(runtime), state["answer"]
         for act, names in by_performative(state["sent"], state["results"]).items():
             _message(place, act, state, names)
+        heard = once_answered(state, answer) if answer is not None else {}
         results, orders = _failed(state, place, policy)
+        orders = {**orders, **heard.pop("revisions", {})}
         now = _folded(state, results, orders)
+        now["capped"] = heard.get("capped", state["capped"])
         if managed and not state["goals"] and (said := now["results"].get(MANAGE)):
             now["goals"] = _goals(said, state)
-        sent = _sent(now, place, managed=managed)
-        update: dict[str, Any] = {"results": results, "revisions": orders, "sent": sent}
+        sent = _sent(now, place, policy, managed=managed)
+        update: dict[str, Any] = {**heard, "results": results, "revisions": orders, "sent": sent}
         if sent or asking(now):
             context = await place.context(state["task"], policy)
             return update | {"goals": now["goals"], "context": context}
-        left = left_tree(now)
+        if root and held(now, policy):
+            ask = ask_of_tree(now)
+            place.tell("escalation", "asked", task=ask.task, why=ask.reason, mark="budget")
+            return update | {"goals": now["goals"], "escalation": ask}
+        left = left_held(now) if held(now, policy) else left_tree(now)
         why = left.failure.message if left.failure else ""
         if root:
             tell_end(place, state, left, why)
@@ -357,9 +382,9 @@ def _goals(said: Result, state: Tree) -> dict[str, str]:
         return dict.fromkeys(state["children"], str(said.output))
 
 
-def _sent(state: Tree, place: Here, *, managed: bool) -> list[str]:
+def _sent(state: Tree, place: Here, policy: Policy, *, managed: bool) -> list[str]:
     """What goes to work now; the children among it are told so."""
-    names = due(state, managed=managed)
+    names = due(state, managed=managed, merging=not held(state, policy))
     if names not in ([], [MANAGE], [MERGE]):
         _message(place, "request", state, names)
     return names

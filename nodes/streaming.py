@@ -7,7 +7,7 @@ from langgraph.runtime import Runtime
 
 from kapelle.nodes.board import board, close_boards
 from kapelle.nodes.ending import tell_end
-from kapelle.nodes.envelopes import around, of_graph
+from kapelle.nodes.envelopes import same
 from kapelle.nodes.gating import park
 from kapelle.nodes.here import here
 from kapelle.nodes.pattern import Given, remembered
@@ -48,8 +48,7 @@ def item(line: CompiledStateGraph[Any, Any, Any, Any], policy: Policy) -> Stream
             if runtime.drain_requested:
                 raise park()
             task = piece(whole, state["place"])
-            where = here(runtime)
-            with around(where, of_graph(where, policy)):
+            with same(here(runtime), policy):
                 left = await line.ainvoke(Piece(task=task, item=place))
         return {"lines": {place: left["result"]}}
 

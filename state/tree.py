@@ -1,17 +1,18 @@
 """What a manager in a tree remembers, how a tree is laid out, and the laws by which it goes on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, JsonValue
 
+from kapelle.state.approval import Approval, Escalation
 from kapelle.state.breaker import asks_person, at_fault
 from kapelle.state.budget import Usage
 from kapelle.state.context import MasterContext
 from kapelle.state.leaving import Leaving, asserted
 from kapelle.state.noun import Noun
 from kapelle.state.policy import Policy
-from kapelle.state.shortage import cut_short
+from kapelle.state.shortage import ask_for_more, cut_short, goes_on
 from kapelle.state.task import (
     Failure,
     Result,
@@ -56,6 +57,8 @@ class Tree(Leaving, total=False):
     results: Annotated[dict[str, Result], merge_results]
     """By child; of managing and merging as well."""
     revisions: Annotated[dict[str, Revision], merge_revisions]
+    capped: bool
+    """Whether a person was asked for a larger budget and gave none."""
 
 
 # -- how a tree is laid out
@@ -228,8 +231,11 @@ def is_due(result: Result | None, order: Revision | None) -> bool:
     return result is None or (order is not None and result.revision < order.number)
 
 
-def due(state: Tree, *, managed: bool) -> list[str]:
-    """What is to be done now: managing, if somebody does; then the children; then merging."""
+def due(state: Tree, *, managed: bool, merging: bool = True) -> list[str]:
+    """What is to be done now: managing, if somebody does; then the children; then merging.
+
+    Without `merging` not that: what lacks children for want of budget, a person may yet add to.
+    """
     results, orders = state["results"], state["revisions"]
 
     def open_(name: str) -> bool:
@@ -238,7 +244,8 @@ def due(state: Tree, *, managed: bool) -> list[str]:
     if managed and (open_(MANAGE) or not is_good(results[MANAGE])):
         return [MANAGE] if open_(MANAGE) else []
     children = [child for child in state["children"] if open_(child)]
-    over = not children and not any(results[c].status == "waiting" for c in state["children"])
+    over = merging and not children
+    over = over and not any(results[c].status == "waiting" for c in state["children"])
     return [MERGE] if over and good_ones(state) and open_(MERGE) else children
 
 
@@ -275,9 +282,89 @@ def given_up(result: Result, policy: Policy) -> bool:
 
 
 def kept_of(result: Result | None) -> dict[str, Result]:
-    """What a branch that is redone need not do again."""
-    parts = result.parts if result else {}
-    return {name: part for name, part in parts.items() if is_good(part)}
+    """What a branch that is redone need not do again; what that used, its last result has counted.
+
+    Of one that the budget ended that is all but what there was no room for.
+    """
+    if result is None:
+        return {}
+    all_of_it = _is_short(result)
+    kept = {name: part for name, part in result.parts.items() if all_of_it or is_good(part)}
+    return {name: part.model_copy(update={"usage": Usage()}) for name, part in kept.items()}
+
+
+# -- when the budget ends before the work does
+
+
+def short_of(state: Tree) -> list[Result]:
+    """What the budget left no room for: children, managing, merging."""
+    orders = state["revisions"]
+    return [
+        result
+        for name, result in state["results"].items()
+        if _is_short(result) and not is_due(result, orders.get(name))
+    ]
+
+
+def _is_short(result: Result) -> bool:
+    failure = result.failure
+    return result.status == "failed" and failure is not None and failure.kind == "budget"
+
+
+def held(state: Tree, policy: Policy) -> bool:
+    """Whether it waits for a larger budget: a branch leaves as it is, the root asks for all."""
+    return policy.on_budget == "ask" and not state["capped"] and bool(short_of(state))
+
+
+def left_held(state: Tree) -> Result:
+    """What leaves a branch that waits for a larger budget: with all that there is of it."""
+    task, results = state["task"], state["results"]
+    parts = {n: r for n, r in results.items() if n != MERGE and (not _is_short(r) or r.parts)}
+    return Result(
+        task=task.id,
+        status="failed",
+        failure=cut_short(short_of(state)),
+        usage=sum((r.usage for r in results.values()), Usage()),
+        missing=tuple(name for r in short_of(state) for name in _lacking(r, task)),
+        parts=parts,
+    )
+
+
+def _lacking(result: Result, task: Task) -> tuple[str, ...]:
+    if result.task in (MANAGE, MERGE):
+        return (f"{task.id}/{result.task}",)
+    return result.missing or (result.task,)
+
+
+def ask_of_tree(state: Tree) -> Escalation:
+    """What a person is asked, once for the whole tree."""
+    task, left = state["task"], left_held(state)
+    assert left.failure is not None
+    return ask_for_more(task.id, task.goal, left.failure, left.missing)
+
+
+def once_answered(state: Tree, answer: Approval) -> dict[str, Any]:
+    """What follows: all that was short is gone on with; or what there is of it is merged."""
+    funded = goes_on(answer)
+    again = [result for result in short_of(state) if funded or result.parts]
+    return {
+        "answer": None,
+        "capped": not funded,
+        "revisions": gone_on_with(again, state["revisions"]),
+    }
+
+
+def gone_on_with(results: Iterable[Result], orders: Mapping[str, Revision]) -> dict[str, Revision]:
+    """The orders to go on with what the budget ended, which is no failure of it."""
+    return {
+        r.task: Revision(
+            task=r.task,
+            number=r.revision + 1,
+            feedback=before.feedback if (before := orders.get(r.task)) else (),
+        )
+        for r in results
+        if _is_short(r)
+    }
 
 
 def is_good(result: Result) -> bool:
@@ -298,20 +385,24 @@ def left_tree(state: Tree) -> Result:
     merged, managed = results.get(MERGE), results.get(MANAGE)
     usage = sum((r.usage for r in (*below, merged, managed) if r), Usage())
     bad = next((r for r in (managed, merged) if r and not is_good(r)), None)
-    if bad is not None:
+    if bad is not None and not (bad is merged and _is_short(bad)):
         parts = {**good_ones(state), bad.task: bad}
         return Result(task=task.id, status=bad.status, failure=bad.failure, usage=usage,
                       missing=(task.id,), parts=parts)  # fmt: skip
     named = state["levels"] == 0
     failed = {r.task: r for r in below if r.status != "done"} if named else _failed(below)
     missing = tuple(name for result in below for name in _lost(result, named=named))
+    output = merged.output if merged else None
+    if bad is not None:  # there was no room to merge it: it leaves as it is
+        output = {name: result.output for name, result in good_ones(state).items()}
+        missing, below = (*missing, f"{task.id}/{MERGE}"), [*below, bad]
     status: Status = "partial" if missing else "done"
     if below and not any(map(is_good, below)):
         status = "refused" if all(r.status == "refused" for r in below) else "failed"
     return Result(
         task=task.id,
         status=status,
-        output=merged.output if merged else None,
+        output=output,
         agent=merged.agent if merged else None,
         claims=asserted([*filter(is_good, below), *([merged] if merged else [])]),
         failure=cut_short(below) or next((r.failure for r in below if r.failure), None),

@@ -156,7 +156,8 @@ def at_work(*results: Result, levels: int = 1, **more: object) -> Tree:
     state: Tree = {
         "task": Task(id="0-2", goal="count", inputs={"items": [1, 2, 3]}),
         "at": 0, "levels": levels, "branching": 3, "children": ["0", "1", "2"], "goals": {},
-        "sent": [], "results": {r.task: r for r in results}, "revisions": {}, "result": None,
+        "sent": [], "results": {r.task: r for r in results}, "revisions": {}, "capped": False,
+        "result": None,
     }  # fmt: skip
     return {**state, **more}  # type: ignore[typeddict-item]
 
@@ -214,7 +215,8 @@ def test_a_branch_whose_merge_failed_is_redone_with_what_its_children_made() -> 
     lost = left_tree(state)
     assert (lost.status, lost.missing) == ("failed", ("0-2",))
     assert once_more(lost, None, Policy()) is not None
-    assert kept_of(lost) == {r.task: r for r in DONE}
+    unused = {r.task: r.model_copy(update={"usage": Usage()}) for r in DONE}
+    assert kept_of(lost) == unused, "what it used is counted in what was lost"
 
 
 def test_what_leaves_a_manager_is_what_was_merged() -> None:

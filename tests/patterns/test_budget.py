@@ -255,6 +255,86 @@ async def test_every_pattern_sums_what_was_left_out(crew: Crew, memory: Saver) -
         assert result.failure.message.count("left no room") == 1
 
 
+# ── one ask for the whole of it ───────────────────────────────────────────────────────────────
+
+
+def joined(below: Any) -> Any:
+    """Merges lists of anything."""
+    return [each for part in below for each in (part if isinstance(part, list) else [part])]
+
+
+def of_items(graph: Any, saver: Saver, many: int) -> Run:
+    """A graph with so many items to work on."""
+    run = Run(graph, saver)
+    run.task = Task(goal="all of it", inputs={"items": [*range(many)]})
+    return run
+
+
+async def test_a_tree_asks_once_and_goes_on_where_each_branch_was(crew: Crew, saver: Saver) -> None:
+    tree = hierarchy(
+        crew.worker("leaf"), merge=joined, branching=3, policy=calls(7, on_budget="ask")
+    )
+    run = await of_items(tree, saver, 20).go()
+    (ask,) = run.asks.values()
+    assert ask.value.evidence["add"]["calls"] == 13
+    assert len(ask.value.evidence["missing"]) == 13
+    await run.answer()
+    assert (run.result.status, run.result.output) == ("done", [f"{n}()" for n in range(20)])
+    assert set(crew.did.values()) == {1}, "nothing was done twice"
+    assert run.result.usage.calls == crew.calls == 20, "nothing is counted twice"
+
+
+async def test_a_tree_nobody_adds_to_merges_what_it_has(crew: Crew, saver: Saver) -> None:
+    policy = calls(7, on_budget="ask", parallel=1)
+    tree = hierarchy(crew.worker("leaf"), merge=joined, branching=3, policy=policy)
+    run = await of_items(tree, saver, 20).go()
+    await run.answer(decision="reject")
+    assert (run.result.status, len(run.result.output)) == ("partial", 7)  # type: ignore[arg-type]
+    assert (len(run.result.missing), run.result.usage.calls) == (13, 7)
+    assert crew.calls == 7
+
+
+async def test_a_tree_asks_again_where_a_person_s_figure_was_too_small(
+    crew: Crew, memory: Saver
+) -> None:
+    tree = hierarchy(
+        crew.worker("leaf"), merge=joined, branching=3, policy=calls(2, on_budget="ask")
+    )
+    run = await (await of_items(tree, memory, 9).go()).answer(value={"add": {"calls": 4}})
+    assert run.asks["task"].value.evidence["add"]["calls"] == 3
+    assert (await run.answer()).result.usage.calls == crew.calls == 9
+
+
+@pytest.mark.parametrize("most", [0, 4, 5])
+async def test_who_manages_or_merges_a_tree_goes_on_with_a_larger_budget(
+    crew: Crew, memory: Saver, most: int
+) -> None:
+    tree = hierarchy(
+        crew.worker("leaf"), merge=crew.worker("merger"), branching=2,
+        manager=crew.worker("boss", anything="go"), policy=calls(most, on_budget="ask"),
+    )  # fmt: skip
+    run = await of_items(tree, memory, 3).go()
+    for _ in range(5):  # managing, leaves, merging, on two levels
+        if run.asks:
+            await run.answer()
+    assert run.result.status == "done"
+    assert run.result.usage.calls == crew.calls == 3 + 2 * 3, "three leaves, three managers"
+
+
+async def test_what_there_is_no_room_to_merge_leaves_as_it_is(crew: Crew, memory: Saver) -> None:
+    for thread, policy in enumerate([calls(3), calls(3, on_budget="ask")]):
+        tree = hierarchy(crew.worker("leaf"), merge=crew.worker("merger"), policy=policy)
+        run = Run(tree, memory, thread=f"t{thread}")
+        run.task = Task(goal="all", inputs={"items": ["a", "b", "c"]})
+        await run.go()
+        if run.asks:
+            await run.answer(decision="reject")
+        assert (run.result.status, run.result.missing) == ("partial", ("task/merge",))
+        assert run.result.output == {"0": "0()", "1": "1()", "2": "2()"}
+        assert run.result.failure is not None
+        assert run.result.failure.wanted == Usage(calls=1)
+
+
 # ── budgets within budgets ────────────────────────────────────────────────────────────────────
 
 
