@@ -169,6 +169,8 @@ def by_stand(state: Market) -> str | list[Send]:
     stands = state["stands"]
     if state["result"] is not None:
         return to_end(state)
+    if state["escalation"] is not None:
+        return [Send("approve", Asked(ask=state["escalation"], stopped=None))]
     if "uncalled" in stands.values():
         return "announce"
     asks = [Send("approve", Asked(ask=ask, stopped=None)) for ask in state["asks"].values()]

@@ -65,6 +65,7 @@ def open_market(policy: Policy) -> Opener:
             "answers": Overwrite({}),
             "outcomes": Overwrite({}),
             "spent": Usage(),
+            "capped": False,
             **NOBODY_ASKED,
             "result": _refused(task, "; ".join(flaws)) if flaws else None,
         }

@@ -28,11 +28,13 @@ from kapelle.state.market import (
     Turn,
     after_answer,
     after_work,
+    funded,
     is_dear,
     left_market,
     lost,
     nobody_ask,
     price_ask,
+    shortage,
     standing_bids,
     tried_by,
     why_nobody,
@@ -80,7 +82,11 @@ def award(rule: Rule, ontology: Ontology, policy: Policy) -> Step:
             "results": {t: r for c in changes for t, r in c.get("results", {}).items()},
         }
         if set(now["stands"].values()) <= {"done", "lost"}:
-            left = left_market({**state, **now})  # type: ignore[typeddict-item]
+            after: Market = {**state, **now}  # type: ignore[typeddict-item]
+            if (ask := shortage(after, policy)) is not None:
+                place.tell("escalation", "asked", task=ask.task, why=ask.reason, mark="budget")
+                return update | {"escalation": ask}
+            left = left_market(after)
             tell_end(place, state, left)
             update["result"] = left
         return update
@@ -125,7 +131,9 @@ def settle(ontology: Ontology, policy: Policy) -> Step:
     """The node that takes in work and answers, and records once what each award was worth."""
 
     async def settle(state: Market, runtime: Runtime[Services]) -> dict[str, Any]:
-        place = here(runtime)
+        place, ask = here(runtime), state["escalation"]
+        if ask is not None:
+            return funded(state, state["answers"][ask.task]) | {"answers": Overwrite({})}
         turns = {task: turn for task in state["tasks"] if (turn := _turn(state, task)) is not None}
         at = place.services.clock.now()
         measured = {

@@ -1,6 +1,7 @@
 """The boxes of a pipeline: a stage that works, and the gate behind it."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, TypeGuard
 
@@ -41,7 +42,7 @@ from kapelle.state.line import (
     verdict_on,
 )
 from kapelle.state.policy import Policy
-from kapelle.state.shortage import ask_for_more, cut_short
+from kapelle.state.shortage import ask_for_more, cut_short, goes_on
 from kapelle.state.task import Brief, Failure, Result, Task
 from kapelle.state.verdict import Verdict
 
@@ -91,6 +92,7 @@ def opening(stages: Mapping[str, str], policy: Policy) -> Box:
             "feedback": (),
             "rounds": 0,
             "spent": Usage(),
+            "capped": False,
             **NOBODY_ASKED,
             "move": "collect" if refused else next(iter(stages.values())),
             "lines": Overwrite({}),
@@ -136,22 +138,20 @@ def stage_gate(
 
     async def gate(state: Line, runtime: Runtime[Services]) -> dict[str, Any]:
         place, name, answer = here(runtime), _at_work(state, stages), state["answer"]
-        result, spent, check = state["results"][name], state["spent"], state["check"]
-        mine, verdict = checks.get(name, ()), None
+        result, spent, verdict = state["results"][name], state["spent"], None
+        if answer is not None and answer.about == "budget" and result.status != "failed":
+            return {"answer": None, "capped": not goes_on(answer), "move": "gate"}  # for its judge
         if answer is not None:
             result, way = amended(result, answer), after_answer(answer)
         else:
-            result = for_judge(result) if any(map(_is_judge, mine)) else result
-            while check < len(mine) and result.status in ("done", "partial"):
-                made, verdict = await _checked(mine[check], state, result, place, policy)
-                check, spent = check + 1, spent + (made.usage if made else Usage())
-                if made and made.failure and made.failure.kind == "budget":
-                    result, verdict = unjudged(result, made), None
-                if verdict is None or verdict.decision != "accept":
-                    break
-                if made and check < len(mine):
-                    return {"check": check, "spent": spent, "move": "gate"}
-            result = graded(result, verdict)
+            look = await _look(checks.get(name, ()), state, result, place, policy)
+            result, verdict, spent = look.result, look.verdict, look.spent
+            if look.short is not None:
+                ask = _for_more(look.short, state, stages, agents)
+                _tell_ask(place, ask, result, state)
+                return {"spent": spent, "move": "approve", "escalation": ask}
+            if look.more:
+                return {"check": look.check, "spent": spent, "move": "gate"}
             way = at_gate(result, verdict, state["rounds"], policy)
         if way == "stop":
             result = stopped_at(name, result, verdict, state["rounds"])
@@ -162,7 +162,7 @@ def stage_gate(
         after: Line = {**state, "results": {**state["results"], name: result}, "spent": spent}
         update: dict[str, Any] = {"results": {name: result}} if changed else {}
         update |= {"spent": spent, "answer": None, "check": 0}
-        update |= _onward(after, way, stages, result, verdict, place)
+        update |= _onward(after, way, stages, result, verdict, place, agents)
         if update["move"] == "end":
             left = _costed(update["result"], after, stages, agents)
             left = await _asserting(left, after, place, policy)
@@ -174,6 +174,42 @@ def stage_gate(
         return update
 
     return gate
+
+
+@dataclass(frozen=True)
+class _Look:
+    """How far the checks of a gate came."""
+
+    result: Result
+    verdict: Verdict | None
+    check: int
+    """The check that is next."""
+    spent: Usage
+    more: bool = False
+    """Whether it let through, and there is another check."""
+    short: Result | None = None
+    """What a judge had no room for, where a person is asked for more."""
+
+
+async def _look(
+    mine: Sequence[Check], state: Line, result: Result, place: Here, policy: Policy
+) -> _Look:
+    """Check a stage's work, up to the first that does not accept it, or that costs something."""
+    result = for_judge(result) if any(map(_is_judge, mine)) else result
+    check, spent, verdict = state["check"], state["spent"], None
+    while check < len(mine) and result.status in ("done", "partial"):
+        made, verdict = await _checked(mine[check], state, result, place, policy)
+        spent += made.usage if made else Usage()
+        if made and made.failure and made.failure.kind == "budget":
+            if policy.on_budget == "ask" and not state["capped"]:
+                return _Look(result, None, check, spent, short=made)
+            return _Look(unjudged(result, made), None, check, spent)
+        check += 1
+        if verdict.decision != "accept":
+            break
+        if made and check < len(mine):
+            return _Look(result, verdict, check, spent, more=True)
+    return _Look(graded(result, verdict), verdict, check, spent)
 
 
 def _at_work(state: Line, stages: Mapping[str, str]) -> str:
@@ -202,12 +238,17 @@ def _onward(
     result: Result,
     verdict: Verdict | None,
     place: Here,
+    agents: Mapping[str, Agent],
 ) -> dict[str, Any]:
     names, at = state["stages"], state["at"]
     if way == "ask":
-        ask = _ask(_part(state, names[at]), result, verdict)
-        place.tell("escalation", "asked", task=ask.task, agent=ask.by, why=ask.reason,
-                   mark=f"{result.revision}/{state['rounds']}")  # fmt: skip
+        short = result.failure is not None and result.failure.kind == "budget"
+        ask = (
+            _for_more(result, state, stages, agents)
+            if short and result.escalation is None
+            else _ask(_part(state, names[at]), result, verdict)
+        )
+        _tell_ask(place, ask, result, state)
         return {"move": "approve", "escalation": ask}
     if way == "again":
         feedback = told(state["feedback"], verdict, state["answer"])
@@ -224,9 +265,15 @@ def _costed(
     """What leaves; if the budget ended it, with what the stages behind would have cost as well."""
     if left.failure is None or left.failure.kind != "budget":
         return left
-    unbegun = [
+    unbegun = _unbegun(state, stages, agents)
+    return left.model_copy(update={"failure": cut_short([left, *unbegun])})
+
+
+def _unbegun(state: Line, stages: Mapping[str, str], agents: Mapping[str, Agent]) -> list[Result]:
+    """The stages behind the one at work, with what each would cost."""
+    return [
         Result(
-            task=name,
+            task=_part(state, name).id,
             status="failed",
             failure=Failure(
                 kind="blocked",
@@ -236,7 +283,24 @@ def _costed(
         )
         for name in state["stages"][state["at"] + 1 :]
     ]
-    return left.model_copy(update={"failure": cut_short([left, *unbegun])})
+
+
+def _for_more(
+    short: Result, state: Line, stages: Mapping[str, str], agents: Mapping[str, Agent]
+) -> Escalation:
+    """What a person is asked, once for all that is missing: the stage or its judge, and the rest.
+
+    `short` is what the budget left no room for.
+    """
+    part, unbegun = _part(state, state["stages"][state["at"]]), _unbegun(state, stages, agents)
+    failure = cut_short([short, *unbegun])
+    assert failure is not None
+    return ask_for_more(part.id, part.goal, failure, [part.id, *(each.task for each in unbegun)])
+
+
+def _tell_ask(place: Here, ask: Escalation, result: Result, state: Line) -> None:
+    place.tell("escalation", "asked", task=ask.task, agent=ask.by, why=ask.reason,
+               mark=f"{result.revision}/{state['rounds']}/{state['check']}")  # fmt: skip
 
 
 async def _asserting(left: Result, state: Line, place: Here, policy: Policy) -> Result:
@@ -292,8 +356,6 @@ def _looked(look: Callable[[JsonValue], object], output: JsonValue) -> Verdict:
 def _ask(part: Task, result: Result, verdict: Verdict | None) -> Escalation:
     if result.escalation is not None:
         return result.escalation
-    if result.failure is not None and result.failure.kind == "budget":
-        return ask_for_more(part.id, part.goal, result.failure, [part.id])
     if result.status == "failed":
         return give_up(part, result)
     if verdict is not None and verdict.escalation is not None:

@@ -51,6 +51,8 @@ class Line(Leaving, total=False):
     """How many times the gate sent this stage's work back."""
     spent: Usage
     """By the gates; stages keep their own."""
+    capped: bool
+    """Whether a person was asked for a larger budget and gave none."""
     move: str
     """The node that is next; `end`."""
     lines: Annotated[dict[str, Result], merge_results]

@@ -5,7 +5,7 @@ Who gets what is in `kapelle.state.auction`.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -17,7 +17,7 @@ from kapelle.state.leaving import Leaving, asserted
 from kapelle.state.noun import Noun
 from kapelle.state.policy import Policy
 from kapelle.state.reputation import Outcome, Record, merge_outcomes
-from kapelle.state.shortage import cut_short
+from kapelle.state.shortage import ask_for_more, cut_short, goes_on, once_funded
 from kapelle.state.skills import AgentCard
 from kapelle.state.task import Failure, Result, Status, Task, contradicted, merge_results, missed
 from kapelle.state.team import advice, answered
@@ -136,6 +136,8 @@ class Market(Leaving, total=False):
     """By award, what was measured in this run."""
     spent: Usage
     """By the judge; bids and results keep their own."""
+    capped: bool
+    """Whether a person was asked for a larger budget and gave none."""
 
 
 class Turn(Noun):
@@ -320,6 +322,26 @@ def lost(task: Task, last: Result | None, why: str) -> Result:
     if last is None:
         return Result.model_validate({"task": task.id, **changed})
     return last.model_copy(update={**changed, "revision": last.revision + 1})
+
+
+def shortage(state: Market, policy: Policy) -> Escalation | None:
+    """What a person is asked, once for all, when only what the budget left no room for is open."""
+    if policy.on_budget != "ask" or state["capped"]:
+        return None
+    task, short = state["task"], cut_short(state["results"][t] for t in _unfunded(state))
+    return ask_for_more(task.id, task.goal, short, _unfunded(state)) if short else None
+
+
+def funded(state: Market, answer: Approval) -> dict[str, Any]:
+    """What follows: whom it was awarded to does what there was no room for; or it stays undone."""
+    if not goes_on(answer):
+        return {"escalation": None, "capped": True}
+    again: dict[str, Stand] = dict.fromkeys(_unfunded(state), "due")
+    return {"escalation": None, "stands": {**state["stands"], **again}}
+
+
+def _unfunded(state: Market) -> list[str]:
+    return [t for t in once_funded(state["results"]) if state["stands"].get(t) == "lost"]
 
 
 def left_market(state: Market) -> Result:

@@ -335,6 +335,45 @@ async def test_what_there_is_no_room_to_merge_leaves_as_it_is(crew: Crew, memory
         assert run.result.failure.wanted == Usage(calls=1)
 
 
+async def test_a_line_asks_for_all_its_stages_at_once(crew: Crew, saver: Saver) -> None:
+    stages = [crew.worker(name) for name in ("one", "two", "three")]
+    run = await Run(pipeline(stages, policy=calls(1, on_budget="ask")), saver).go()
+    evidence = run.asks["two"].value.evidence
+    assert (evidence["add"]["calls"], evidence["missing"]) == (2, ["three", "two"])
+    assert (await run.answer()).result.status == "done"
+    assert crew.calls == 3
+
+
+@pytest.mark.parametrize("decision", ["approve", "reject"])
+async def test_a_judge_without_room_is_asked_for_and_the_stage_s_work_kept(
+    crew: Crew, saver: Saver, decision: Any
+) -> None:
+    line = pipeline([crew.worker("one")], gates=crew.judge(), policy=calls(1, on_budget="ask"))
+    run = await Run(line, saver).go()
+    assert run.asks["one"].value.about == "budget"
+    result = (await run.answer(decision=decision)).result
+    assert [name for name, _ in crew.by] == ["one", "critic"][: 2 if decision == "approve" else 1]
+    assert result.status == ("done" if decision == "approve" else "failed")
+    assert decision == "approve" or result.parts["one"].output == "one()"
+
+
+@pytest.mark.parametrize("decision", ["approve", "reject"])
+async def test_a_market_asks_once_and_whoever_was_awarded_goes_on(
+    crew: Crew, saver: Saver, decision: Any
+) -> None:
+    each: Any = [task(name).model_dump(mode="json") for name in "abcd"]
+    workers = [crew.worker("ann"), crew.worker("bob")]
+    run = Run(marketplace(workers, policy=calls(2, on_budget="ask")), saver)
+    run.task = Task(goal="all", inputs={"tasks": each})
+    await run.go()
+    evidence = run.asks[run.task.id].value.evidence
+    assert (evidence["add"]["calls"], len(evidence["missing"])) == (2, 2)
+    result = (await run.answer(decision=decision)).result
+    assert result.status == ("done" if decision == "approve" else "partial")
+    assert result.usage.calls == crew.calls == (4 if decision == "approve" else 2)
+    assert set(crew.did.values()) == {1}
+
+
 # ── budgets within budgets ────────────────────────────────────────────────────────────────────
 
 
