@@ -46,12 +46,12 @@ from kapelle.nodes.services import Services
 from kapelle.nodes.starting import starts
 from kapelle.nodes.tallying import count, opening
 from kapelle.nodes.voting import Turn, peer
-from kapelle.state.ballot import Judged, LogOdds, Plurality, Rule, Same, exact
+from kapelle.state.ballot import Judged, LogOdds, Rule, Same, exact
 from kapelle.state.budget import Usage
 from kapelle.state.errors import Misbuilt
 from kapelle.state.policy import Policy
 from kapelle.state.swarm import Election, Round, Slot, Swarm
-from kapelle.state.turns import most_votes, put
+from kapelle.state.turns import most_votes, put, votes_of
 
 _CONTROL = ("open", "tally", "judge", "approve", *CLOSING)
 
@@ -106,10 +106,10 @@ def swarm(
 
     bound = most_votes(rule, len(crowd), limits)
     graph.steps = STEPS + 4 * bound * (1 + rounds)
-    often = -(-bound // len(crowd)) * (1 + rounds)  # of each peer
-    early = isinstance(rule, Plurality) or None  # it stops once the rest can't change the winner
-    votes = Role("vote", list(crowd.values()), most=often, all=True, works=True,
-                 least=early and len(crowd) // 2 + 1)  # fmt: skip
+    sure = {name: agent.card.confidence for name, agent in crowd.items()}
+    least, expected, most = votes_of(rule, sure, limits)
+    calls = (least, expected, most * (1 + rounds))
+    votes = Role("vote", list(crowd.values()), works=True, votes=calls)
     pairs = len(crowd) * (len(crowd) - 1)  # each in both orders
     judges = [Role("judge", [judge], most=pairs)] if judge else []
     graph.shape = Shape(limits, (votes, *judges))

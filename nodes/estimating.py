@@ -32,8 +32,8 @@ class Role:
     """Whether it does the work proper."""
     often: Callable[[int], int] | None = None
     """Calls that so many items need, where that is neither one nor one an item."""
-    least: int | None = None
-    """Of all the agents so many are called at least; None: every one."""
+    votes: tuple[int, int, int] | None = None
+    """Calls at least, as expected, at most, where it is not known of whom of the agents."""
     tells: int = 0
     """Messages that each item takes beside those of calls, like a bid made by card."""
 
@@ -69,11 +69,12 @@ def estimate(graph: Any, task: Task) -> Estimate:
     for role in shape.roles:
         one = _call(role, task, shape.policy, written)
         often = role.often(items) if role.often else items if role.each else 1
-        roles[role.name] = one.times(often, often, often * role.most) + _told(role.tells * items)
+        calls = role.votes or (often, often, often * role.most)
+        roles[role.name] = one.times(*calls) + _told(role.tells * items)
         if role.works:
             single = Role(role.name, role.agents[:1])
             alone += _call(single, task, shape.policy, 0).times(often, often, often)
-            written += one.expected.usage.output_tokens * often
+            written += one.expected.usage.output_tokens * calls[1]
     quiet = {at: getattr(alone, at).model_copy(update={"messages": 0}) for at in _RANGE}
     return Estimate(
         team=sum(roles.values(), Forecast()),
@@ -127,9 +128,7 @@ def _call(role: Role, task: Task, policy: Policy, written: int) -> Forecast:
     """One call in a role: of all its agents, or of whichever of them it will be."""
     each = [_of_agent(agent, task, policy, written) for agent in role.agents]
     if role.all:
-        cheapest = sorted((f.least for f in each), key=lambda volume: volume.usage.tokens)
-        least = sum(cheapest[: role.least], Volume())
-        return sum(each, Forecast()).model_copy(update={"least": least})
+        return sum(each, Forecast())
     middle = sorted(each, key=lambda f: f.expected.usage.tokens)[len(each) // 2]
     least = min(each, key=lambda f: f.least.usage.tokens).least
     most = max(each, key=lambda f: f.most.usage.tokens).most

@@ -1,7 +1,8 @@
 """Who in a swarm is next: no more peers than are needed in any case, people last."""
 
+import math
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -11,6 +12,7 @@ from kapelle.state.ballot import (
     Plurality,
     Ranked,
     Rule,
+    expected_votes,
     needed,
     short_of,
     tally,
@@ -61,6 +63,33 @@ def most_votes(rule: Rule, peers: int, policy: Policy) -> int:
     if isinstance(rule, AheadBy):
         return rule.votes or policy.max_votes
     return 2 * peers if isinstance(rule, Ranked) else peers
+
+
+def votes_of(rule: Rule, sure: Mapping[str, float | None], policy: Policy) -> tuple[int, int, int]:
+    """Votes and rankings of a round: at least, as expected, at most.
+
+    At least: if all agree, and whoever can't change the winner is not asked. `sure` has what the
+    peers' cards say of how often they are right; first-to-ahead-by-k is expected to take what
+    `expected_votes` says for their mean, or, where it does not help or is not known, all it may.
+
+    >>> votes_of(AheadBy(k=3), {"a": 0.9, "b": 0.7}, Policy())
+    (3, 5, 200)
+    >>> votes_of(LogOdds(accuracy={"a": 0.99, "b": 0.6, "c": 0.6}), {"a": None}, Policy())
+    (1, 3, 3)
+    """
+    if isinstance(rule, AheadBy):
+        most = most_votes(rule, len(sure), policy)
+        known = [p for p in sure.values() if p is not None]
+        mean = sum(known) / len(known) if known else 0.0
+        expected = expected_votes(mean, rule.k) if mean > 0.5 else most
+        return min(rule.k, most), min(most, max(rule.k, math.ceil(expected))), most
+    most = most_votes(rule, len(rule.accuracy if isinstance(rule, LogOdds) else sure), policy)
+    if not isinstance(rule, Plurality | LogOdds):
+        return most, most, most
+    peers = rule.accuracy if isinstance(rule, LogOdds) else sure
+    weights = sorted((weight_of(rule, peer) for peer in peers), reverse=True)
+    enough = (n for n in range(1, most) if not needed({"x": sum(weights[:n])}, weights[n:]))
+    return next(enough, most), most, most
 
 
 def _can_vote(now: Round, peer: str) -> bool:

@@ -1,5 +1,6 @@
 """What a run will use, before it has begun."""
 
+import math
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from kapelle import estimate
 from kapelle.graphs import hierarchy, manager_worker, marketplace, pipeline, swarm
 from kapelle.nodes.agent import Where, as_agent
-from kapelle.state.ballot import Judged, Plurality
+from kapelle.state.ballot import AheadBy, Judged, LogOdds, Plurality, expected_votes
 from kapelle.state.budget import Usage
 from kapelle.state.errors import Misbuilt
 from kapelle.state.policy import Policy
@@ -97,6 +98,21 @@ def test_a_plurality_may_stop_early() -> None:
     assert (found.least.usage.calls, found.expected.usage.calls) == (3, 5)
     judged = estimate(swarm(peers, rule=Judged(), judge=Writer("j")), Task(goal="all")).team
     assert judged.least.usage.calls == 6
+
+
+def test_votes_are_estimated_by_the_rule_and_how_often_peers_are_right() -> None:
+    peers = [Writer(name) for name in "abc"]
+    policy = Policy(max_votes=50)
+    found = estimate(swarm(peers, rule=AheadBy(k=3), policy=policy), Task(goal="all")).team
+    calls = [getattr(found, at).usage.calls for at in ("least", "expected", "most")]
+    assert calls == [3, 50, 50 * policy.attempts], "nobody knows how often they are right"
+    for peer in peers:
+        peer.card = peer.card.model_copy(update={"confidence": 0.8})
+    known = estimate(swarm(peers, rule=AheadBy(k=3), policy=policy), Task(goal="all")).team
+    assert known.expected.usage.calls == math.ceil(expected_votes(0.8, 3)) == 5
+    odds = LogOdds(accuracy={"a": 0.99, "b": 0.6, "c": 0.6})
+    weighed = estimate(swarm(peers, rule=odds), Task(goal="all")).team
+    assert (weighed.least.usage.calls, weighed.expected.usage.calls) == (1, 3)
 
 
 def test_a_graph_nobody_knows_the_shape_of_is_refused() -> None:
