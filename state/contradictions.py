@@ -203,11 +203,15 @@ def _side(said: Said, normals: Sequence[Normal], group: Iterable[int]) -> Side:
 
 
 def _in_order(sides: Iterable[Side]) -> list[Side]:
-    return sorted(sides, key=Noun.model_dump_json)
+    listed = list(sides)
+    return sorted(listed, key=Noun.model_dump_json) if len(listed) > 1 else listed
 
 
 def _once(claims: Iterable[Claim]) -> tuple[Claim, ...]:
     """Each claim once, the surest first, whatever the order they came in."""
+    claims = tuple(claims)
+    if len(claims) == 1:
+        return claims
     unique = {claim.model_dump_json(): claim for claim in claims}
     return tuple(unique[text] for text in sorted(unique, key=lambda t: (-unique[t].confidence, t)))
 
