@@ -4,6 +4,8 @@
                              └─ allow ─ gather         with policy.ask_above: a plan that is dear
                    gather ─┬═ worker ×N ─ gather       each part as soon as its needs are met
                            ├═ approve ×N ─ gather      what a person must decide
+                           ├═ part ×N ─ gather         each with all that follows from it, where
+                           │                           a person may hold the step
                            ├─ replan ─ estimate        parts were lost, or a person wants it
                            ├═ review ×N ─ gather       a part its author is not sure of
                            ├─ reconcile ─┬─ gather     claims that can't all hold
@@ -23,19 +25,21 @@ After       R. G. Smith and R. Davis, Frameworks for Cooperation in Distributed 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from langgraph.graph import END, START
+from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Send
 
 from kapelle.nodes.agent import Agent
 from kapelle.nodes.deciding import arbitrate
 from kapelle.nodes.estimating import Role, Shape
+from kapelle.nodes.following import Part, follow, part
 from kapelle.nodes.gathering import gather
 from kapelle.nodes.gating import Asked, gate
 from kapelle.nodes.judging import judge as judging
 from kapelle.nodes.pattern import Finished, Given, Pattern, by_name, seated
-from kapelle.nodes.performing import Work, worker
+from kapelle.nodes.performing import Work, work_of, worker
 from kapelle.nodes.planning import plan as planning
 from kapelle.nodes.planning import replan as replanning
 from kapelle.nodes.reconciling import reconcile
@@ -43,14 +47,14 @@ from kapelle.nodes.reviewing import Doubtful, review
 from kapelle.nodes.services import Services
 from kapelle.nodes.starting import goes_on
 from kapelle.nodes.synthesizing import synthesize as synthesizing
-from kapelle.state.budget import Usage
+from kapelle.state.ladder import in_doubt
 from kapelle.state.policy import Policy
-from kapelle.state.task import Task, by_urgency
-from kapelle.state.team import Standing, Team, parts_of, standings
+from kapelle.state.task import by_urgency
+from kapelle.state.team import Team, parts_of, standings
 
 _CONTROL = (
-    "plan", "replan", "gather", "approve", "review", "reconcile", "arbitrate", "synthesize",
-    "judge",
+    "plan", "replan", "gather", "approve", "part", "follow", "review", "reconcile", "arbitrate",
+    "synthesize", "judge",
 )  # fmt: skip
 
 
@@ -96,19 +100,21 @@ def manager_worker(
 
     graph.add_node("plan", planning(plan, workers, limits))
     graph.add_node("replan", replanning(plan, workers, limits))
-    graph.add_node("gather", gather(workers, limits, judged=judge is not None))
+    graph.add_node("gather", gather(list(team.values()), limits, judged=judge is not None))
     for name, agent in team.items():
         graph.add_node(name, worker(agent, limits, peers=tuple(team)), input_schema=Work)
     graph.add_node("approve", gate(limits), input_schema=Asked)
+    graph.add_node("part", part(_part(team, judge, limits), limits), input_schema=Part)
     graph.add_node("reconcile", reconcile(limits, judged=judge is not None))
     graph.add_node("synthesize", synthesizing(synthesize, limits, judged=judge is not None))
 
     graph.add_edge(START, "plan")
     goes_on(graph, ["plan", "replan"], "gather", limits)
-    nexts = [*team, "approve", "replan", "reconcile", "synthesize", END]
+    nexts = [*team, "approve", "part", "replan", "reconcile", "synthesize", END]
     for name in team:
         graph.add_edge(name, "gather")
     graph.add_edge("approve", "gather")
+    graph.add_edge("part", "gather")
     if judge is None:
         graph.add_edge("reconcile", "gather")
         graph.add_edge("synthesize", "gather")
@@ -142,37 +148,67 @@ def by_doubt(state: Team) -> Literal["arbitrate", "gather"]:
 
 
 def to_workers(state: Team) -> list[Send]:
-    """A worker per subtask that is due; a judge or a gate per one that waits; all in one step."""
+    """A worker per subtask that is due; a judge or a gate per one that waits; all in one step.
+
+    Where a person may hold it, all that follows from a part is within that step as well.
+    """
     plan, results = state["plan"], state["results"]
     assert plan is not None
     stand = standings(plan, results, state["revisions"])
     sends = []
     for task in by_urgency(plan.tasks, state["task"].priority):
-        last, order = results.get(task.id), state["revisions"].get(task.id)
-        if stand[task.id] == "waiting" and last is not None and last.escalation is not None:
-            if last.escalation.about == "doubt":
-                sends.append(Send("review", Doubtful(subtask=task, stopped=last)))
-            else:
-                sends.append(Send("approve", Asked(ask=last.escalation, stopped=last, order=order)))
-                if task.id in state["standby"]:
-                    again = _work(state, task, state["standby"][task.id], stand)
-                    sends.append(Send(state["standby"][task.id], {**again, "stands_by": True}))
+        if stand[task.id] == "waiting":
+            to = "review" if in_doubt(results[task.id]) else "approve"
         elif stand[task.id] == "due" and task.id in state["assigned"]:
-            name = state["assigned"][task.id]
-            sends.append(Send(name, _work(state, task, name, stand)))
-            if task.id in state["standby"]:
-                sends.append(Send("approve", {"watches": task.id, "order": order}))
+            to = state["assigned"][task.id]
+        else:
+            continue
+        given = {need: results[need] for need in task.needs if stand[need] == "done"}
+        one = Part(
+            subtask=task,
+            given=given,
+            mail=state["mail"],
+            results={task.id: results[task.id]} if task.id in results else {},
+            revisions={i: r for i, r in state["revisions"].items() if i == task.id},
+            to=to,
+        )
+        sends.append(Send("part", one) if state["held"] else to_next(one))
     return sends
 
 
-def _work(state: Team, task: Task, agent: str, stand: Mapping[str, Standing]) -> Work:
+def to_next(state: Part) -> Send:
+    """Whoever is next for one part: an agent, the judge, a person."""
+    task, to = state["subtask"], state["to"]
     last, order = state["results"].get(task.id), state["revisions"].get(task.id)
-    return Work(
-        subtask=task,
-        given={need: state["results"][need] for need in task.needs if stand[need] == "done"},
-        feedback=order.feedback if order else (),
-        mail=state["mail"].get(agent, ()),
-        revision=last.revision + 1 if last else 1,
-        used=last.usage if last else Usage(),
-        watched={n: by == "approve" for n in task.needs if (by := state["standby"].get(n))},
-    )
+    if last is not None and to == "review":
+        return Send(to, Doubtful(subtask=task, stopped=last))
+    if last is not None and last.escalation is not None and to == "approve":
+        return Send(to, Asked(ask=last.escalation, stopped=last, order=order))
+    mail = state["mail"].get(to, ())
+    return Send(to, work_of(task, state["given"], last, order, mail=mail))
+
+
+def by_next(state: Part) -> str | Send:
+    """Whoever is next for one part, or its end."""
+    return to_next(state) if state["to"] else END
+
+
+def _part(
+    team: Mapping[str, Agent], judge: Agent | None, limits: Policy
+) -> CompiledStateGraph[Any, Any, Any, Any]:
+    """All that may become of one part."""
+    cards = [agent.card for agent in team.values()]
+    graph = Pattern(Part, context_schema=Services)
+    graph.add_node("follow", follow(cards, limits, judged=judge is not None))
+    for name, agent in team.items():
+        graph.add_node(name, worker(agent, limits, peers=tuple(team)), input_schema=Work)
+    graph.add_node("approve", gate(limits), input_schema=Asked)
+    nexts = [*team, "approve"]
+    if judge is not None:
+        graph.add_node("review", review(judge, limits), input_schema=Doubtful)
+        nexts.append("review")
+    graph.add_conditional_edges(START, by_next, [*nexts, END])
+    for name in nexts:
+        graph.add_edge(name, "follow")
+    graph.add_conditional_edges("follow", by_next, [*nexts, END])
+    return graph.compile(name="part")

@@ -6,18 +6,20 @@ another of the same invocation had written nothing.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from weakref import WeakKeyDictionary
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.config import get_config
 from langgraph.runtime import Runtime
 
-from kapelle.nodes.here import Here
+from kapelle.nodes.here import Here, whole_of
 from kapelle.nodes.services import Services
 from kapelle.nodes.turns import Turns
 from kapelle.state.context import MasterContext
-from kapelle.state.task import Result, Revision, merge_results, merge_revisions
+from kapelle.state.task import Result, merge_results
 
 PARKED = None
 """In a cell: this one waits for a person, and so must whoever needs it."""
@@ -32,16 +34,9 @@ Graph = tuple[str | None, str, object]
 class Board:
     """Cells of one super-step of one graph: a future for each subtask's outcome."""
 
-    def __init__(
-        self,
-        finished: Mapping[str, Result],
-        parallel: int,
-        orders: Mapping[str, Revision] | None = None,
-    ) -> None:
-        self.orders = dict(orders or {})
-        """What was said within the step to be done again."""
+    def __init__(self, finished: Mapping[str, Result], limit: Turns) -> None:
         self._cells: dict[str, asyncio.Future[Result | None]] = {}
-        self.limit = Turns(parallel)
+        self.limit = limit
         self._context: asyncio.Future[MasterContext] | None = None
         self.doors: asyncio.Semaphore | None = None
         """How many of the lowest managers of a tree may be at work at once."""
@@ -59,23 +54,6 @@ class Board:
             read = place.services.memory.context(place.thread)
             self._context = asyncio.ensure_future(read)
         return await asyncio.shield(self._context)
-
-    async def settled(self, task: str, *, asks: bool) -> Result | None:
-        """Wait for what comes of a subtask within the step, where somebody stands by.
-
-        With `asks` a gate does, in case that it asks; else an agent, in case that it is to be done
-        again. What is then they post under `task` and "=".
-        """
-        first = await self.outcome(task)
-        if first is None:
-            return PARKED
-        open_ = first.status == "waiting" if asks else self.again(first) is not None
-        return await self.outcome(f"{task}=") if open_ else first
-
-    def again(self, result: Result) -> Revision | None:
-        """The order to do it again, if there is one."""
-        order = self.orders.get(result.task)
-        return order if order is not None and order.number > result.revision else None
 
     def post(self, task: str, result: Result | None) -> None:
         """Tell whoever waits. Posted again after an interrupt, the newer one counts."""
@@ -98,6 +76,9 @@ class _Room:
         """Graphs whose next step is a new one."""
 
 
+_limit: ContextVar[Turns | None] = ContextVar("_limit", default=None)
+"""On who works at once, in a step that parts are run in."""
+
 _rooms: WeakKeyDictionary[asyncio.AbstractEventLoop, _Room] = WeakKeyDictionary()
 
 
@@ -106,10 +87,22 @@ async def board(runtime: Runtime[Services], parallel: int) -> Board:
     room, key = _room(), _key(runtime)
     if key not in room.boards:
         fresh = _graph(key) in room.stepped
-        filled = _fresh(parallel) if fresh else _filled(get_config(), key, parallel)
+        shared = _limit.get() if whole_of(key[1]) != key[1] else None
+        limit = shared or Turns(parallel)
+        filled = _fresh(limit) if fresh else _filled(get_config(), key, limit)
         room.boards[key] = asyncio.ensure_future(filled)
     made = room.boards[key]
     return made.result() if made.done() else await asyncio.shield(made)
+
+
+@contextmanager
+def one_limit(desk: Board) -> Iterator[None]:
+    """Parts that are run in this context share the limit of the step they are part of."""
+    token = _limit.set(desk.limit)
+    try:
+        yield
+    finally:
+        _limit.reset(token)
 
 
 def close_boards(runtime: Runtime[Services]) -> None:
@@ -146,20 +139,17 @@ def _graph(key: Key) -> Graph:
     return thread, place, control
 
 
-async def _fresh(parallel: int) -> Board:
-    return Board({}, parallel)
+async def _fresh(limit: Turns) -> Board:
+    return Board({}, limit)
 
 
-async def _filled(config: RunnableConfig, key: Key, parallel: int) -> Board:
+async def _filled(config: RunnableConfig, key: Key, limit: Turns) -> Board:
     saver = config["configurable"].get("__pregel_checkpointer")
     finished: dict[str, Result] = {}
-    orders: dict[str, Revision] = {}
     if saver and key[0] is not None:
         where = {"thread_id": key[0], "checkpoint_ns": key[1], "checkpoint_id": key[2]}
         kept = await saver.aget_tuple({"configurable": where})
         for _, channel, value in (kept.pending_writes or ()) if kept else ():
             if channel == "results":
                 finished = merge_results(finished, value)
-            elif channel == "revisions":
-                orders = merge_revisions(orders, value)
-    return Board(finished, parallel, orders)
+    return Board(finished, limit)

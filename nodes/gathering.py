@@ -9,18 +9,17 @@ from pydantic import JsonValue
 from kapelle.nodes.agent import Agent
 from kapelle.nodes.board import close_boards
 from kapelle.nodes.breaking import ailing
+from kapelle.nodes.following import after_doubt, after_failure
 from kapelle.nodes.here import Here, here
 from kapelle.nodes.planning import read_tasks
 from kapelle.nodes.services import Services
 from kapelle.state.approval import Escalation
-from kapelle.state.breaker import asks_person, give_up
 from kapelle.state.delivery import mailed
-from kapelle.state.event import EventKind
-from kapelle.state.ladder import climb, rung
+from kapelle.state.ladder import in_doubt
 from kapelle.state.policy import Policy
 from kapelle.state.shortage import goes_on
 from kapelle.state.skills import AgentCard
-from kapelle.state.task import Plan, Result, Revision, by_urgency, settled
+from kapelle.state.task import Plan, Result, Revision, by_urgency
 from kapelle.state.team import (
     Team,
     adopt,
@@ -35,7 +34,6 @@ from kapelle.state.team import (
     plan_flaws,
     reasons,
     refused,
-    second_chance,
     shortage,
     standings,
 )
@@ -58,10 +56,9 @@ def gather(workers: Sequence[Agent], policy: Policy, *, judged: bool = False) ->
         place = here(runtime)
         mine = not (state["answer"] and state["found"])  # else it is about claims: see `reconcile`
         update = _heard(state, cards, policy) if mine else {}
-        results, revisions = _failed(folded(state, update), cards, policy, place)
-        doubts, climbs = _doubted(folded(state, update), cards, place, judged=judged)
-        orders = update.get("revisions", {}) | revisions | climbs
-        update |= {"results": results | doubts, "revisions": orders}
+        heard = folded(state, update)
+        results, revisions = _followed(heard, cards, policy, place, judged=judged)
+        update |= {"results": results, "revisions": update.get("revisions", {}) | revisions}
         now = folded(state, update)
         if (ask := shortage(now, policy)) is not None:
             update["escalation"] = ask
@@ -76,7 +73,7 @@ def gather(workers: Sequence[Agent], policy: Policy, *, judged: bool = False) ->
         if move == "work":
             sick = await ailing(place, policy, [card.name for card in cards])
             assigned = _assigned(now, cards, place, sick)
-            update |= {"assigned": assigned, "standby": _standby(now, workers, assigned)}
+            update |= {"assigned": assigned, "held": _may_be_held(now, workers, assigned)}
             update |= {"mail": mailed(now["results"], policy.channels, now["passed"])}
         elif move == "replan" and now["plan"] is not None and not now["anew"]:
             update |= {"feedback": reasons(now), "replans": now["replans"] + 1}
@@ -136,79 +133,43 @@ def _edited(
     return {"escalation": ask}
 
 
-def _failed(
-    state: Team, cards: Sequence[AgentCard], policy: Policy, place: Here
+def _followed(
+    state: Team, cards: Sequence[AgentCard], policy: Policy, place: Here, *, judged: bool
 ) -> tuple[dict[str, Result], dict[str, Revision]]:
+    """What becomes of failed and of doubtful parts."""
     plan = state["plan"]
     results: dict[str, Result] = {}
     revisions: dict[str, Revision] = {}
     if plan is None or state["draft"] is not None:
         return results, revisions
-    for task, result in failures(plan, state["results"], state["revisions"]):
-        before = state["revisions"].get(task.id)
-        order = second_chance(task, result, before, cards, policy)
-        if order is not None:
-            revisions[task.id] = order
-            why, what = order.feedback[-1], "reassigned"
-        elif asks_person(policy, (*(before.failed if before else ()), result.agent or "")):
-            ask = give_up(task, result, before)
-            results[task.id] = settled(result, status="waiting", escalation=ask)
-            why, what = ask.reason, "given up"
-        else:
+    lost = {task.id for task, _ in failures(plan, state["results"], state["revisions"])}
+    for task in plan.tasks:
+        last, order = state["results"].get(task.id), state["revisions"].get(task.id)
+        if last is None:
             continue
-        kind: EventKind = "choice" if order else "escalation"
-        name = result.agent or ""
-        place.tell(kind, what, task=task.id, agent=name, why=why, mark=result.revision)
+        result, again = (
+            after_failure(task, last, order, cards, policy, place)
+            if task.id in lost
+            else after_doubt(task, last, order, cards, place, judged=judged)
+        )
+        results |= {task.id: result} if result else {}
+        revisions |= {task.id: again} if again else {}
     return results, revisions
 
 
-def _doubted(
-    state: Team, cards: Sequence[AgentCard], place: Here, *, judged: bool
-) -> tuple[dict[str, Result], dict[str, Revision]]:
-    """Doubtful work goes up the ladder: to the next tier, to the judge, to a person."""
-    results: dict[str, Result] = {}
-    revisions: dict[str, Revision] = {}
-    plan = state["plan"]
-    for task in plan.tasks if plan else ():
-        result, before = state["results"].get(task.id), state["revisions"].get(task.id)
-        ask = result.escalation if result is not None else None
-        if result is None or result.status != "waiting" or ask is None or ask.about != "doubt":
-            continue
-        if before is not None and before.number > result.revision:
-            continue  # it is to be done again anyway
-        to = rung(task, result, before, cards, judged=judged)
-        name = result.agent or ""
-        place.tell("escalation", f"to the next {to}" if to == "tier" else f"to a {to}",
-                   task=task.id, agent=name, why=ask.question, mark=result.revision)  # fmt: skip
-        if to == "tier":
-            revisions[task.id] = climb(result, before, cards)
-        elif to == "person":
-            asked = ask.model_copy(update={"about": "task"})
-            results[task.id] = settled(result, escalation=asked)
-    return results, revisions
-
-
-def _standby(state: Team, workers: Sequence[Agent], assigned: Mapping[str, str]) -> dict[str, str]:
-    """Who stands by in the next step, so that none who waits for a person in it keeps another.
+def _may_be_held(state: Team, workers: Sequence[Agent], assigned: Mapping[str, str]) -> bool:
+    """Whether a person may hold the next step, and there is another part that must not wait.
 
     A step that somebody asks in lasts until that is answered, and only then is there another one.
     """
     plan = state["plan"]
     assert plan is not None
     stand = standings(plan, state["results"], state["revisions"])
-    waiting = [
-        task
-        for task in plan.tasks
-        if stand[task.id] == "waiting"
-        and (ask := state["results"][task.id].escalation) is not None
-        and ask.about != "doubt"
-    ]
+    waiting = [task.id for task in plan.tasks if stand[task.id] == "waiting"]
+    asked = [task for task in waiting if not in_doubt(state["results"][task])]
     graphs = {worker.card.name for worker in workers if worker.where == "graph"}
-    held = waiting or not graphs.isdisjoint(assigned.values())
-    if not held or len(waiting) + len(assigned) < 2:
-        return {}
-    again = assign(waiting, [worker.card for worker in workers], state["revisions"])
-    return again | dict.fromkeys(assigned, "approve")
+    held = asked or not graphs.isdisjoint(assigned.values())
+    return bool(held) and len(waiting) + len(assigned) > 1
 
 
 def _assigned(

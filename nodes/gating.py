@@ -6,7 +6,7 @@ from langgraph.errors import GraphInterrupt
 from langgraph.runtime import Runtime
 from langgraph.types import interrupt
 
-from kapelle.nodes.board import PARKED, Board, board
+from kapelle.nodes.board import PARKED, board
 from kapelle.nodes.here import Here, here
 from kapelle.nodes.services import Services
 from kapelle.state.approval import Approval, Escalation
@@ -25,8 +25,6 @@ class Asked(TypedDict):
     ask: Escalation
     stopped: Result | None
     order: NotRequired[Revision | None]
-    watches: NotRequired[str]
-    """Instead of an ask: the subtask it stands by, in case that it asks."""
 
 
 class Gate(Protocol):
@@ -57,8 +55,6 @@ def gate(policy: Policy) -> Gate:
 
     async def approve(state: Asked, runtime: Runtime[Services]) -> dict[str, Any]:
         place = here(runtime)
-        if watched := state.get("watches"):
-            return await _watched(place, await board(runtime, policy.parallel), watched, state)
         stopped = state["stopped"]
         if stopped is None:
             return {"answer": await _ask(place, state["ask"]), "escalation": None}
@@ -67,31 +63,12 @@ def gate(policy: Policy) -> Gate:
         try:
             answer = await _ask(place, state["ask"])
             outcome = answered(stopped, answer)
-            update = _again(outcome, answer, state.get("order"))
-            desk.orders |= update.get("revisions", {})
-            return {"results": {outcome.task: outcome}} | update
+            again = _again(outcome, answer, state.get("order"))
+            return {"results": {outcome.task: outcome}} | again
         finally:
             desk.post(stopped.task, outcome)
 
     return approve
-
-
-async def _watched(place: Here, desk: Board, task: str, state: Asked) -> dict[str, Any]:
-    """Wait for a subtask; if it asks, ask within the step: others may hold it for long."""
-    outcome: Result | None = PARKED
-    try:
-        stopped = await desk.outcome(task)
-        if stopped is None:  # parked
-            raise park()
-        ask = stopped.escalation
-        if stopped.status != "waiting" or ask is None or ask.about == "doubt":
-            outcome = stopped
-            return {}
-        answer = await _ask(place, ask)
-        outcome = answered(stopped, answer)
-        return {"results": {task: outcome}} | _again(outcome, answer, state.get("order"))
-    finally:
-        desk.post(f"{task}=", outcome)
 
 
 async def start_gate(state: Asked, runtime: Runtime[Services]) -> dict[str, Any]:

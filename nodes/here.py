@@ -1,7 +1,9 @@
 """Where a node finds itself: its services, thread and place, and how it tells what happened."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -23,6 +25,10 @@ _defaults: WeakKeyDictionary[asyncio.AbstractEventLoop, Services] = WeakKeyDicti
 _kept: WeakKeyDictionary[BaseStore, StoreMemory] = WeakKeyDictionary()
 
 
+_whole: ContextVar[str | None] = ContextVar("_whole", default=None)
+"""The place of the graph that the graphs directly within it are only parts of."""
+
+
 @dataclass(frozen=True)
 class Here:
     """One execution of one node."""
@@ -31,7 +37,10 @@ class Here:
     thread: str
     """LangGraph's thread; without a saver a name that is unique to the invocation."""
     place: str
-    """The graph within nested graphs, as LangGraph's namespace; empty at the root."""
+    """The graph within nested graphs, as LangGraph's namespace; empty at the root.
+
+    A part of a graph is at the place of the whole.
+    """
     step: str
     """LangGraph's id of this execution: the same after a crash and on resume."""
     write: Callable[[Any], None]
@@ -91,12 +100,28 @@ def here(runtime: Runtime[Services]) -> Here:
     return Here(
         services=_given(runtime.context, runtime.store),
         thread=info.thread_id or f"unsaved-{id(runtime.control):x}",
-        place=info.checkpoint_ns.rpartition("|")[0],
+        place=whole_of(info.checkpoint_ns.rpartition("|")[0]),
         step=info.task_id,
         store=runtime.store,
         run=str((get_config().get("metadata") or {}).get("run_id") or ""),
         write=runtime.stream_writer,
     )
+
+
+@contextmanager
+def part_of(place: Here) -> Iterator[None]:
+    """A graph that is run in this context is part of the present one: it counts as no other."""
+    token = _whole.set(place.place)
+    try:
+        yield
+    finally:
+        _whole.reset(token)
+
+
+def whole_of(place: str) -> str:
+    """The place of the graph that the one at a place is part of; if of none, its own."""
+    whole = _whole.get()
+    return whole if whole is not None and place and place.rpartition("|")[0] == whole else place
 
 
 def _given(context: Services | None, store: BaseStore | None) -> Services:

@@ -1,7 +1,7 @@
 """The box of one worker: waits for what its subtask needs, then does it."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NotRequired, Protocol, TypedDict
+from typing import Any, Protocol, TypedDict
 
 from langgraph.runtime import Runtime
 
@@ -18,7 +18,7 @@ from kapelle.state.delivery import mailed, writes_to
 from kapelle.state.ladder import weighed
 from kapelle.state.message import Message, Performative
 from kapelle.state.policy import Policy
-from kapelle.state.task import Brief, Failure, Result, Task
+from kapelle.state.task import Brief, Failure, Result, Revision, Task
 
 
 class Work(TypedDict):
@@ -32,10 +32,26 @@ class Work(TypedDict):
     revision: int
     used: Usage
     """What earlier revisions used."""
-    watched: NotRequired[dict[str, bool]]
-    """Of what it needs, what somebody stands by: in case that it asks, or that it is done again."""
-    stands_by: NotRequired[bool]
-    """Only if a person wants it done again within the step."""
+
+
+def work_of(
+    task: Task,
+    given: dict[str, Result],
+    last: Result | None = None,
+    order: Revision | None = None,
+    *,
+    feedback: tuple[str, ...] = (),
+    mail: tuple[Message, ...] = (),
+) -> Work:
+    """What whoever works on a part reads: after what came of it `last`, by this `order`."""
+    return Work(
+        subtask=task,
+        given=given,
+        feedback=order.feedback if order else feedback,
+        mail=mail,
+        revision=last.revision + 1 if last else 1,
+        used=last.usage if last else Usage(),
+    )
 
 
 class Found(Work):
@@ -65,31 +81,11 @@ def worker(
 
     async def perform(state: Work, runtime: Runtime[Services]) -> dict[str, Any]:
         _ = graph
-        if not state.get("stands_by"):
-            return await work(state, runtime)
-        task, desk = state["subtask"].id, await board(runtime, policy.parallel)
-        final: Result | None = PARKED
-        try:
-            first = await desk.outcome(task)
-            if first is None:  # parked
-                raise park()
-            order = desk.again(first)
-            if order is None:
-                final = first
-                return {}
-            change = {"revision": order.number, "feedback": order.feedback, "used": first.usage}
-            update = await work({**state, **change}, runtime)  # type: ignore[typeddict-item]
-            final = update["results"][task]
-            return update
-        finally:
-            desk.post(f"{task}=", final)
-
-    async def work(state: Work, runtime: Runtime[Services]) -> dict[str, Any]:
         task, place = state["subtask"], here(runtime)
         desk = await board(runtime, policy.parallel)
         outcome: Result | None = PARKED  # also if the worker is stopped: it will run again
         try:
-            given = await _needs(desk, state)
+            given = await needs_of(desk, task, state["given"])
             if any(result is PARKED for result in given.values()) or runtime.drain_requested:
                 raise park()
             if unmet := [need for need, result in given.items() if not _usable(result)]:
@@ -153,15 +149,10 @@ def _mail(
     return tuple(by_id[name] for name in sorted(by_id))
 
 
-async def _needs(desk: Board, state: Work) -> dict[str, Any]:
-    given: dict[str, Result | None] = dict(state["given"])
-    for need in state["subtask"].needs:
-        if need not in given:
-            asks = state.get("watched", {}).get(need)
-            given[need] = await (
-                desk.outcome(need) if asks is None else desk.settled(need, asks=asks)
-            )
-    return given
+async def needs_of(desk: Board, task: Task, given: Mapping[str, Result]) -> dict[str, Any]:
+    """The results that a part needs, waiting for those that come of this step."""
+    earlier: dict[str, Result | None] = dict(given)
+    return earlier | {n: await desk.outcome(n) for n in task.needs if n not in earlier}
 
 
 async def _done(

@@ -103,12 +103,15 @@ def climb(result: Result, order: Revision | None, cards: Sequence[AgentCard]) ->
     )
 
 
+def in_doubt(result: Result) -> bool:
+    """Whether it stopped because its author is not sure of it, and no person is asked yet."""
+    ask = result.escalation
+    return result.status == "waiting" and ask is not None and ask.about == "doubt"
+
+
 def for_judge(result: Result) -> Result:
     """Doubtful work as a judge is shown it, as if it were done; any other as it is."""
-    ask = result.escalation
-    if result.status != "waiting" or ask is None or ask.about != "doubt":
-        return result
-    return settled(result, status="done", escalation=None)
+    return settled(result, status="done", escalation=None) if in_doubt(result) else result
 
 
 def graded(result: Result, verdict: Verdict | None) -> Result:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, TypedDict, cast
 from pydantic import JsonValue
 
 from kapelle.state.approval import Approval, Escalation
+from kapelle.state.breaker import at_fault
 from kapelle.state.budget import Budget, Usage
 from kapelle.state.context import Contradiction
 from kapelle.state.delivery import ask_to_carry, post, sent
@@ -66,9 +67,8 @@ class Team(TypedDict, total=False):
     revisions: Annotated[dict[str, Revision], merge_revisions]
     assigned: dict[str, str]
     """Subtask to agent, for what is due."""
-    standby: dict[str, str]
-    """Subtask to the node that stands by, in a step that a person may hold: a gate in case that it
-    asks, an agent in case that a person wants it done again."""
+    held: bool
+    """Whether a person may hold the next step, so that each part of it goes on by itself."""
     passed: tuple[str, ...]
     """Messages beyond a limit that a person let pass, by id."""
     kept_back: tuple[str, ...]
@@ -342,8 +342,8 @@ def answered(result: Result, answer: Approval) -> Result:
 
 def advice(answer: Approval) -> str:
     """What a person who responded wants the agent to know."""
-    said = answer.reason if answer.value is None else answer.value
-    return f"{answer.by} says: {said or answer.decision}"
+    said = (answer.reason or answer.decision) if answer.value in (None, "") else answer.value
+    return f"{answer.by} says: {said}"
 
 
 def failures(
@@ -359,8 +359,7 @@ def failures(
         for task in plan.tasks
         if stand[task.id] == "lost"
         and (result := results.get(task.id)) is not None
-        and result.failure is not None
-        and result.failure.kind not in ("blocked", "budget", "refused")
+        and at_fault(result)
     ]
 
 

@@ -4,9 +4,11 @@ from itertools import permutations
 
 import pytest
 
-from kapelle.graphs import manager_worker
-from kapelle.nodes.agent import as_agent
+from kapelle.graphs import manager_worker, pipeline
+from kapelle.nodes.agent import agent, as_agent
 from kapelle.state.approval import Escalation
+from kapelle.state.task import Reply, Task
+from kapelle.state.verdict import Verdict
 from tests.patterns.conftest import Saver
 from tests.patterns.simulated import QUICK, Crew, Run, task
 
@@ -84,3 +86,81 @@ async def test_work_that_is_refused_or_fails_when_done_again_blocks_what_needs_i
     await run.answer("b")
     assert (run.result.status, run.result.output) == ("partial", {"b": "a thought"})
     assert run.result.missing == ("a", "c", "d", "e")
+
+
+async def test_a_second_agent_does_what_a_first_failed_at_while_an_ask_is_open(
+    crew: Crew, saver: Saver
+) -> None:
+    plan = [task("a"), task("b", "a"), task("x"), task("y", "b")]
+    workers = [crew.worker("ann", a=ASK, b=ValueError("no"), x=ASK), crew.worker("bob", a=ASK)]
+    run = await Run(
+        manager_worker(plan=crew.planner(plan), workers=workers, policy=QUICK), saver
+    ).go()
+    await run.answer("a")
+    assert set(run.asks) == {"x"}
+    assert [name for name, part in crew.by if part == "b"] == ["ann", "bob"]
+    assert crew.did["y"] == 1, "and what needs it is done as well"
+    await run.answer("x")
+    assert run.result.output == {"x": "a thought", "y": "y(b)"}
+    assert crew.did == {"task": 1, "a": 1, "b": 1, "x": 1, "y": 1}
+    told = [e.what for e in await run.events() if e.task == "b"]
+    assert told.count("reassigned") == 1
+
+
+async def test_what_nobody_could_do_is_asked_while_another_ask_is_open(
+    crew: Crew, saver: Saver
+) -> None:
+    plan = [task("a"), task("b", "a"), task("x")]
+    worker = crew.worker(a=ASK, b=ValueError("no"), x=ASK)
+    limits = QUICK.model_copy(update={"on_failure": "ask"})
+    team = manager_worker(plan=crew.planner(plan), workers=[worker], policy=limits)
+    run = await Run(team, saver).go()
+    await run.answer("a")
+    assert set(run.asks) == {"b", "x"}
+    await run.answer("b", decision="edit", value="B")
+    await run.answer("x")
+    assert run.result.output == {"b": "B", "x": "a thought"}
+
+
+async def test_a_person_may_want_work_done_again_more_than_once_in_a_step(
+    crew: Crew, saver: Saver
+) -> None:
+    plan = [task("a"), task("b", "a"), task("x")]
+    worker = crew.worker(a=[ASK, ASK, ASK, "at last"], x=ASK)
+    team = manager_worker(plan=crew.planner(plan), workers=[worker], policy=QUICK)
+    run = await Run(team, saver).go()
+    for n in range(3):
+        assert set(run.asks) == {"a", "x"}
+        await run.answer("a", decision="respond", value=n)
+    assert set(run.asks) == {"x"}
+    assert crew.briefs["a"][3].feedback == ("ann says: 0", "ann says: 1", "ann says: 2")
+    assert crew.did["b"] == 1
+    await run.answer("x")
+    assert run.result.output == {"b": "b(a)", "x": "a thought"}
+    assert run.result.usage.calls == crew.calls
+
+
+async def test_doubtful_work_goes_up_the_ladder_while_an_ask_is_open(
+    crew: Crew, saver: Saver
+) -> None:
+    @agent(name="cheap", tier="economy", skills=["y"])
+    async def cheap(task: Task) -> Reply:
+        return Reply(output="perhaps", confidence=0.1)
+
+    @agent(name="dear", tier="premium", skills=["y"])
+    async def dear(task: Task) -> Reply:
+        return Reply(output="likely", confidence=0.4)
+
+    inner = pipeline([crew.worker("asking", anything=ASK)], policy=QUICK)
+    workers = [cheap, dear, as_agent(inner, name="graph", skills=["x"])]
+    plan = [task("a", skills=["x"]), task("b", skills=["y"]), task("c", "b", skills=["y"])]
+    limits = QUICK.model_copy(update={"min_confidence": 0.8})
+    judge = crew.judge(Verdict(decision="accept", score=0.9))
+    team = manager_worker(plan=crew.planner(plan), workers=workers, judge=judge, policy=limits)
+    run = await Run(team, saver).go()
+    assert len(run.asks) == 1, "of the graph"
+    told = [(e.what, e.task) for e in await run.events()]
+    assert ("to the next tier", "b") in told
+    assert ("accept", "b") in told, "the judge looked at it"
+    await run.answer()
+    assert run.result.status == "done"
