@@ -6,6 +6,8 @@
             open ─ announce ─┬═ bid ×N ─ award ─┬═ contractor ×N ─ judge ─ settle ─ award
                              │                  ├═ perform ×N ─ judge    found in the registry
                              │                  ├═ approve ×N ─ judge    a price, a doubt, nobody
+                             │                  ├═ deal ×N ─ settle      each task by itself, where
+                             │                  │                        a person may hold the step
                              │                  ├─ announce              a person wants bids again
                              │                  ├─ reconcile ─┬─ arbitrate ─ reconcile   claims that
                              │                  │             ├─ decide ─ reconcile      can't all
@@ -23,34 +25,34 @@ Ends with   `result`: of one task its contractor's, of many their outputs by id;
 After       R. G. Smith, The Contract Net Protocol, IEEE Trans. Computers C-29, 1980; FIPA SC00029
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
-from langgraph.graph import END
+from langgraph.graph import END, START
 from langgraph.types import Send
 
 from kapelle.nodes.agent import Agent
-from kapelle.nodes.announcing import announce, open_market
-from kapelle.nodes.awarding import award, settle
+from kapelle.nodes.announcing import Caller, announce, open_market
+from kapelle.nodes.awarding import Step, award, deal, settle
 from kapelle.nodes.awarding import judge as judging
-from kapelle.nodes.bidding import Bidder, Invitation, as_bidder, bid
+from kapelle.nodes.bidding import Bidder, Bidding, Invitation, as_bidder, bid
 from kapelle.nodes.ending import CLOSING, ends, to_end
 from kapelle.nodes.estimating import Role, Shape
 from kapelle.nodes.gating import Asked, gate_by_task
 from kapelle.nodes.pattern import Finished, Given, Pattern, by_name, must_be_silent, seated
-from kapelle.nodes.performing import Found, Work, whoever, worker
+from kapelle.nodes.performing import Found, Work, whoever, work_of, worker
 from kapelle.nodes.services import Services
 from kapelle.nodes.starting import starts
 from kapelle.state.auction import must_be_rule
-from kapelle.state.budget import Usage
 from kapelle.state.errors import Misbuilt
-from kapelle.state.market import Market, Rule
+from kapelle.state.market import Market, Rule, alone_with, at_stake
 from kapelle.state.policy import Policy
 from kapelle.state.skills import PLAIN, Ontology
 from kapelle.state.task import Task
 
 _CONTROL = ("open", "announce", "bid", "award", "perform", "judge", "settle", "approve",
-            *CLOSING)  # fmt: skip
+            "deal", *CLOSING)  # fmt: skip
 
 
 def marketplace(  # noqa: PLR0913 - each is a choice with a default
@@ -99,37 +101,84 @@ def marketplace(  # noqa: PLR0913 - each is a choice with a default
         raise Misbuilt(f"bids for {sorted(strangers)}, but in the market are {[*market, *admits]}")
     if not deadline > 0:
         raise Misbuilt(f"the deadline is {deadline} s; bidders need some time")
-    graph = Pattern(Market, context_schema=Services, input_schema=Given, output_schema=Finished)
-    done = "settle" if judge is None else "judge"
-
+    judge = judge and seated(judge, limits)
+    nodes = _Nodes(
+        bid=bid(market, bidders, deadline, limits),
+        announce=announce(market, ontology, admits, limits),
+        award=award(rule, ontology, limits, _graphs(market, judge)),
+        settle=settle(ontology, limits),
+        judge=judging(judge, limits) if judge is not None else None,
+    )
+    graph = _market(market, nodes, admits, limits)
     graph.shape = _shape(market, bidders, judge, limits)
+    alone = _market(market, nodes, admits, limits, alone=True)
 
+    starts(graph, "open", limits)
     graph.add_node("open", open_market(limits))
-    graph.add_node("announce", announce(market, ontology, admits, limits))
-    graph.add_node("bid", bid(market, bidders, deadline, limits), input_schema=Invitation)
-    graph.add_node("award", award(rule, ontology, limits))
-    for name, agent in market.items():
+    graph.add_node("deal", deal(alone.compile(name="deal"), limits), input_schema=Market)
+    graph.add_edge("open", "announce")
+    graph.add_edge("deal", "settle")
+    ends(graph, limits, judge=judge)
+    return graph
+
+
+@dataclass(frozen=True)
+class _Nodes:
+    """The nodes of a market, also of one for a single task."""
+
+    announce: Caller
+    bid: Bidding
+    award: Step
+    judge: Step | None
+    settle: Step
+
+
+def _market(
+    agents: Mapping[str, Agent],
+    nodes: _Nodes,
+    admits: Collection[str],
+    limits: Policy,
+    *,
+    alone: bool = False,
+) -> Pattern:
+    """What goes round in a market; `alone` for one task, begun where that stands."""
+    schemas: Any = {} if alone else {"input_schema": Given, "output_schema": Finished}
+    graph = Pattern(Market, context_schema=Services, **schemas)
+    done = "settle" if nodes.judge is None else "judge"
+
+    graph.add_node("announce", nodes.announce)
+    graph.add_node("bid", nodes.bid, input_schema=Invitation)
+    graph.add_node("award", nodes.award)
+    for name, agent in agents.items():
         graph.add_node(name, worker(agent, limits, opening="accept-proposal"), input_schema=Work)
     if admits:
         graph.add_node("perform", whoever(limits, "accept-proposal"), input_schema=Found)
     graph.add_node("approve", gate_by_task(), input_schema=Asked)
-    judge = judge and seated(judge, limits)
-    ends(graph, limits, judge=judge)
-    if judge is not None:
-        graph.add_node("judge", judging(judge, limits))
+    if nodes.judge is not None:
+        graph.add_node("judge", nodes.judge)
         graph.add_edge("judge", "settle")
-    graph.add_node("settle", settle(ontology, limits))
+    graph.add_node("settle", nodes.settle)
 
-    starts(graph, "open", limits)
-    graph.add_edge("open", "announce")
     graph.add_conditional_edges("announce", to_bidders, ["bid", "award"])
     graph.add_edge("bid", "award")
-    working = [*market, *(["perform"] if admits else []), "approve"]
-    graph.add_conditional_edges("award", by_stand, [*working, "announce", "reconcile", END])
+    working = [*agents, *(["perform"] if admits else []), "approve"]
+    nexts = [*working, "announce", END]
+    if alone:
+        graph.add_conditional_edges(START, by_stand, nexts)
+    graph.add_conditional_edges(
+        "award", by_stand, nexts if alone else [*nexts, "deal", "reconcile"]
+    )
     for name in working:
         graph.add_edge(name, done)
     graph.add_edge("settle", "award")
     return graph
+
+
+def _graphs(market: Mapping[str, Agent], judge: Agent | None) -> Collection[str]:
+    """The contractors at whose work a person may be asked; all of them, if the judge is a graph."""
+    if judge is not None and judge.where == "graph":
+        return set(market)
+    return {name for name, agent in market.items() if agent.where == "graph"}
 
 
 def _shape(
@@ -168,27 +217,22 @@ def by_stand(state: Market) -> str | list[Send]:
     """The end; another call; or all at once who is to work, and what a person is asked."""
     stands = state["stands"]
     if state["result"] is not None:
-        return to_end(state)
+        return END if state["alone"] else to_end(state)
     if state["escalation"] is not None:
         return [Send("approve", Asked(ask=state["escalation"], stopped=None))]
     if "uncalled" in stands.values():
         return "announce"
+    if state["held"]:
+        return [Send("deal", alone_with(state, task)) for task in _urgent(state, at_stake(state))]
     asks = [Send("approve", Asked(ask=ask, stopped=None)) for ask in state["asks"].values()]
-    due = sorted((t for t, s in stands.items() if s == "due"), key=lambda t: _urgency(state, t))
+    due = _urgent(state, (task for task, stand in stands.items() if stand == "due"))
     return asks + [to_contractor(state, task) for task in due]
 
 
 def to_contractor(state: Market, task: str) -> Send:
     """A task to the node of the agent it was awarded to."""
-    agent, last = state["awards"][task][-1].agent, state["results"].get(task)
-    work = Work(
-        subtask=state["tasks"][task],
-        given={},
-        feedback=state["feedback"].get(task, ()),
-        mail=(),
-        revision=last.revision + 1 if last else 1,
-        used=last.usage if last else Usage(),
-    )
+    agent, said = state["awards"][task][-1].agent, state["feedback"].get(task, ())
+    work = work_of(state["tasks"][task], {}, state["results"].get(task), feedback=said)
     return (
         Send("perform", Found(**work, agent=agent))
         if agent in state["newcomers"]
@@ -196,8 +240,9 @@ def to_contractor(state: Market, task: str) -> Send:
     )
 
 
-def _urgency(state: Market, task: str) -> tuple[int, str]:
-    return -state["tasks"][task].priority, task
+def _urgent(state: Market, tasks: Iterable[str]) -> list[str]:
+    """The most urgent first."""
+    return sorted(tasks, key=lambda task: (-state["tasks"][task].priority, task))
 
 
 def _must_know(ontology: Ontology, market: Mapping[str, Agent]) -> None:

@@ -16,7 +16,8 @@ from kapelle.nodes.services import Services
 from kapelle.nodes.starting import begin as begin_run
 from kapelle.state.budget import Usage
 from kapelle.state.leaving import NOBODY_ASKED
-from kapelle.state.market import Market, called, market_flaws
+from kapelle.state.market import Market, market_flaws
+from kapelle.state.offer import called
 from kapelle.state.policy import Policy
 from kapelle.state.reputation import record_of
 from kapelle.state.skills import AgentCard, Ontology, fits
@@ -64,6 +65,9 @@ def open_market(policy: Policy) -> Opener:
             "asks": {},
             "answers": Overwrite({}),
             "outcomes": Overwrite({}),
+            "held": False,
+            "alone": False,
+            "dealt": Overwrite({}),
             "spent": Usage(),
             "capped": False,
             **NOBODY_ASKED,

@@ -1,19 +1,20 @@
 """Award what is open, and settle what came back: who gets a task, and what that was worth."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any, Protocol
 
+from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 from langgraph.types import Overwrite
 
 from kapelle.nodes.agent import Agent
 from kapelle.nodes.bidding import reject
-from kapelle.nodes.board import board
+from kapelle.nodes.board import board, one_limit
 from kapelle.nodes.call import call
 from kapelle.nodes.ending import tell_end
-from kapelle.nodes.here import Here, here
+from kapelle.nodes.here import Here, here, part_of
 from kapelle.nodes.judging import read_verdict, verdict_flaws
 from kapelle.nodes.measuring import record
 from kapelle.nodes.services import Services
@@ -23,11 +24,13 @@ from kapelle.state.budget import Usage
 from kapelle.state.ladder import for_judge
 from kapelle.state.market import (
     Award,
+    Dealt,
     Market,
     Rule,
     Turn,
     after_answer,
     after_work,
+    at_stake,
     funded,
     is_dear,
     left_market,
@@ -36,6 +39,7 @@ from kapelle.state.market import (
     price_ask,
     shortage,
     standing_bids,
+    together,
     tried_by,
     why_nobody,
 )
@@ -58,10 +62,11 @@ Change = dict[str, dict[str, Any]]
 """What changes for one task: by channel, by task id."""
 
 
-def award(rule: Rule, ontology: Ontology, policy: Policy) -> Step:
+def award(rule: Rule, ontology: Ontology, policy: Policy, graphs: Collection[str] = ()) -> Step:
     """The node that awards what is open, or finds that there is nobody; at last it ends the market.
 
-    What it decides follows from the state alone: bids, and records as they were read.
+    What it decides follows from the state alone: bids, and records as they were read. Of `graphs`,
+    each may turn to a person before it has a result.
     """
 
     async def award(state: Market, runtime: Runtime[Services]) -> dict[str, Any]:
@@ -81,15 +86,16 @@ def award(rule: Rule, ontology: Ontology, policy: Policy) -> Step:
             **now,
             "results": {t: r for c in changes for t, r in c.get("results", {}).items()},
         }
+        after: Market = {**state, **now}  # type: ignore[typeddict-item]
         if set(now["stands"].values()) <= {"done", "lost"}:
-            after: Market = {**state, **now}  # type: ignore[typeddict-item]
-            if (ask := shortage(after, policy)) is not None:
+            ask = None if state["alone"] else shortage(after, policy)
+            if ask is not None:
                 place.tell("escalation", "asked", task=ask.task, why=ask.reason, mark="budget")
                 return update | {"escalation": ask}
-            left = left_market(after)
-            tell_end(place, state, left)
-            update["result"] = left
-        return update
+            update["result"] = left = left_market(after)
+            if not state["alone"]:
+                tell_end(place, state, left)
+        return update | {"held": _may_be_held(after, graphs)}
 
     return award
 
@@ -134,6 +140,7 @@ def settle(ontology: Ontology, policy: Policy) -> Step:
         place, ask = here(runtime), state["escalation"]
         if ask is not None:
             return funded(state, state["answers"][ask.task]) | {"answers": Overwrite({})}
+        state = together(state)
         turns = {task: turn for task in state["tasks"] if (turn := _turn(state, task)) is not None}
         at = place.services.clock.now()
         measured = {
@@ -149,6 +156,10 @@ def settle(ontology: Ontology, policy: Policy) -> Step:
                        ("stands", "feedback"))  # fmt: skip
         asks = {t: ask for t, ask in state["asks"].items() if t not in turns}
         return now | {
+            "awards": state["awards"],
+            "call": state["call"],
+            "spent": state["spent"],
+            "dealt": Overwrite({}),
             "results": {t: turn.result for t, turn in turns.items() if turn.result is not None},
             "asks": asks | {t: turn.ask for t, turn in turns.items() if turn.ask is not None},
             "answers": Overwrite({}),
@@ -157,6 +168,39 @@ def settle(ontology: Ontology, policy: Policy) -> Step:
         }
 
     return settle
+
+
+def deal(market: CompiledStateGraph[Any, Any, Any, Any], policy: Policy) -> Step:
+    """The node of one task that goes on by itself, whatever becomes of the others."""
+
+    async def deal(state: Market, runtime: Runtime[Services]) -> dict[str, Any]:
+        (task,) = state["tasks"]
+        desk = await board(runtime, policy.parallel)
+        with part_of(here(runtime)), one_limit(desk):
+            left: Any = await market.ainvoke(state)
+        dealt = Dealt(
+            stand=left["stands"][task],
+            awards=left["awards"].get(task, ()),
+            feedback=left["feedback"].get(task, ()),
+            call=left["call"],
+            spent=left["spent"],
+        )
+        return {
+            "dealt": {task: dealt},
+            "bids": left["bids"],
+            "results": left["results"],
+            "outcomes": left["outcomes"],
+        }
+
+    return deal
+
+
+def _may_be_held(state: Market, graphs: Collection[str]) -> bool:
+    """Whether a person may hold the next step, and there is another task that must not wait."""
+    tasks = at_stake(state)
+    asked = any(state["stands"][task] == "asking" for task in tasks)
+    at_work = {state["awards"][t][-1].agent for t in tasks if state["stands"][t] == "due"}
+    return len(tasks) > 1 and (asked or not at_work.isdisjoint({*graphs, *state["newcomers"]}))
 
 
 def _won(state: Market, rule: Rule, ontology: Ontology, policy: Policy) -> dict[str, Won]:

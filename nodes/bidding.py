@@ -20,7 +20,7 @@ from kapelle.nodes.services import Services
 from kapelle.nodes.turns import Turns
 from kapelle.state.budget import Usage
 from kapelle.state.errors import DatabaseFailed, Misbuilt
-from kapelle.state.market import Bid, Offer, card_offer, standing_of
+from kapelle.state.offer import Bid, Offer, card_offer, standing_of
 from kapelle.state.policy import Policy
 from kapelle.state.skills import AgentCard
 from kapelle.state.task import Brief, Result, Task

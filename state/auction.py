@@ -11,8 +11,9 @@ from hashlib import sha256
 from typing import Any, get_args
 
 from kapelle.state.errors import Misbuilt
-from kapelle.state.market import Bid, Offer, Rule
+from kapelle.state.market import Rule
 from kapelle.state.noun import Noun
+from kapelle.state.offer import Bid, Offer
 from kapelle.state.policy import Policy
 from kapelle.state.reputation import Record, expected
 from kapelle.state.skills import Ontology

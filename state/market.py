@@ -4,8 +4,8 @@ Who gets what is in `kapelle.state.auction`.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import Field
 
@@ -15,10 +15,10 @@ from kapelle.state.fold import fold
 from kapelle.state.ladder import for_judge, graded
 from kapelle.state.leaving import Leaving, asserted
 from kapelle.state.noun import Noun
+from kapelle.state.offer import Bid, Offer, merge_bids
 from kapelle.state.policy import Policy
 from kapelle.state.reputation import Outcome, Record, merge_outcomes
 from kapelle.state.shortage import ask_for_more, cut_short, goes_on, once_funded
-from kapelle.state.skills import AgentCard
 from kapelle.state.task import Failure, Result, Status, Task, contradicted, merge_results, missed
 from kapelle.state.team import advice, answered
 from kapelle.state.verdict import Verdict
@@ -30,46 +30,6 @@ evenly; one task after the other, whoever is busy already being slower."""
 Stand = Literal["uncalled", "open", "due", "asking", "done", "lost"]
 """How a task stands: bids are to be called for; it is to be awarded; its contractor is to work; a
 person is asked; it is done; nobody does it."""
-
-BidStatus = Literal["proposed", "declined", "silent", "late", "void"]
-"""What became of a call for proposals: only what was proposed in time, and may be, can win."""
-
-
-class Offer(Noun):
-    """What a bidder offers to do one task for. What a model that bids answers with."""
-
-    price: int = Field(default=0, ge=0)
-    """In millionths of a US dollar."""
-    seconds: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    """How long it expects to take."""
-    confidence: float | None = Field(default=None, ge=0, le=1)
-    """How sure it is to succeed, from 0 to 1; None if it does not say."""
-    decline: str = ""
-    """Why it does not bid; empty if it does."""
-
-
-class Bid(Noun):
-    """What one agent answered to one call for proposals."""
-
-    call: int
-    """The how-manieth call for proposals it answers, from 1."""
-    task: str
-    agent: str
-    """Stamped by the market, never read from the offer."""
-    status: BidStatus
-    offer: Offer | None = None
-    """What it offers; None if it was silent."""
-    after: float = 0.0
-    """Seconds after the call that it came."""
-    why: str = ""
-    """Why it can't win, if it can't."""
-    usage: Usage = Usage()
-    """What making it used."""
-
-    @property
-    def key(self) -> str:
-        """Names it: an agent answers each call once for each task."""
-        return f"{self.call}/{self.agent}/{self.task}"
 
 
 class Award(Noun):
@@ -93,16 +53,29 @@ class Award(Noun):
     """Who came second."""
 
 
-def merge_bids(old: Mapping[str, Bid] | None, new: Mapping[str, Bid] | None) -> dict[str, Bid]:
-    """Fold bids: an agent answers a call once. Order and repetition do not matter."""
-    return fold(old, new, lambda bid: (bid.after, bid.model_dump_json()))
-
-
 def merge_answers(
     old: Mapping[str, Approval] | None, new: Mapping[str, Approval] | None
 ) -> dict[str, Approval]:
     """Fold people's answers, by task. Order and repetition do not matter."""
     return fold(old, new, lambda answer: answer.model_dump_json())
+
+
+class Dealt(Noun):
+    """How one task left a market in which it went on by itself."""
+
+    stand: Stand
+    awards: tuple[Award, ...]
+    feedback: tuple[str, ...]
+    call: int
+    spent: Usage
+    """By the judge."""
+
+
+def merge_dealt(
+    old: Mapping[str, Dealt] | None, new: Mapping[str, Dealt] | None
+) -> dict[str, Dealt]:
+    """Fold what became of tasks, each of which leaves once. Order and repetition do not matter."""
+    return fold(old, new, lambda dealt: dealt.model_dump_json())
 
 
 class Market(Leaving, total=False):
@@ -134,6 +107,12 @@ class Market(Leaving, total=False):
     answers: Annotated[dict[str, Approval], merge_answers]
     outcomes: Annotated[dict[str, Outcome], merge_outcomes]
     """By award, what was measured in this run."""
+    held: bool
+    """Whether a person may hold the next step, so that each task of it goes on by itself."""
+    alone: bool
+    """Whether this is the market of one task that goes on by itself."""
+    dealt: Annotated[dict[str, Dealt], merge_dealt]
+    """By task, how it left such a market in this step."""
     spent: Usage
     """By the judge; bids and results keep their own."""
     capped: bool
@@ -153,48 +132,6 @@ class Turn(Noun):
     """What was wrong."""
     ask: Escalation | None = None
     """What a person is asked, if it stands at `asking`."""
-
-
-def card_offer(card: AgentCard) -> Offer:
-    """The bid an agent makes by its card; what the card does not say costs nothing."""
-    return Offer(price=card.price or 0, seconds=card.seconds or 0.0, confidence=card.confidence)
-
-
-def standing_of(
-    offer: Offer | None, after: float, deadline: float, policy: Policy, *, late: bool = False
-) -> tuple[BidStatus, str]:
-    """What becomes of an answer to a call, and why. The deadline is in seconds after the call.
-
-    `late`: it was awarded without it.
-    """
-    if offer is None:
-        return "silent", f"no bid within {deadline:g} s"
-    if offer.decline:
-        return "declined", offer.decline
-    if late or after > deadline:
-        return "late", f"it came after {after:g} s; the deadline was {deadline:g} s"
-    if policy.max_price is not None and offer.price > policy.max_price:
-        return "void", f"it asks {offer.price}; the most is {policy.max_price}"
-    return "proposed", ""
-
-
-def called(
-    able: Mapping[str, Sequence[str]], sick: Mapping[str, int]
-) -> dict[str, tuple[str, ...]]:
-    """Who is called for which tasks: all that are able, but of the `sick` only who is needed.
-
-    Those are called for what nobody else is able to do, and each for so many others: none, or one
-    to see whether it is well again.
-
-    >>> called({"ann": ["a", "b"], "bob": ["a"], "cyd": ["a"]}, {"ann": 0, "bob": 0})
-    {'ann': ('b',), 'cyd': ('a',)}
-    """
-    well = {task for name, tasks in able.items() if name not in sick for task in tasks}
-    chosen = {
-        name: tuple(t for n, t in enumerate(tasks) if n < sick.get(name, n + 1) or t not in well)
-        for name, tasks in able.items()
-    }
-    return {name: tasks for name, tasks in chosen.items() if tasks}
 
 
 def standing_bids(state: Market, task: str) -> list[Bid]:
@@ -267,6 +204,39 @@ def _about_result(result: Result, ask: Escalation | None, why: str = "") -> Esca
         evidence=result.output,
     )
     return said.model_copy(update={"about": "result", "task": result.task})
+
+
+def at_stake(state: Market) -> list[str]:
+    """The tasks that somebody works at, or a person is asked about."""
+    return [task for task, stand in state["stands"].items() if stand in ("due", "asking")]
+
+
+def alone_with(state: Market, task: str) -> Market:
+    """The market as it is for one task that goes on by itself."""
+    by_task = ("tasks", "stands", "awards", "feedback", "results", "asks")
+    mine = {name: _only(task, state[name]) for name in by_task}  # type: ignore[literal-required]
+    bids = {key: bid for key, bid in state["bids"].items() if bid.task == task}
+    fresh = {"answers": {}, "verdicts": {}, "dealt": {}, "spent": Usage(), "held": False}
+    return cast(Market, {**state, **mine, **fresh, "bids": bids, "alone": True})
+
+
+def _only(task: str, held: Mapping[str, Any]) -> dict[str, Any]:
+    return {task: held[task]} if task in held else {}
+
+
+def together(state: Market) -> Market:
+    """The market with what became of the tasks that went on by themselves."""
+    dealt = state["dealt"]
+    asks = {task: ask for task, ask in state["asks"].items() if task not in dealt}
+    return {
+        **state,
+        "stands": state["stands"] | {task: one.stand for task, one in dealt.items()},
+        "awards": state["awards"] | {task: one.awards for task, one in dealt.items()},
+        "feedback": state["feedback"] | {task: one.feedback for task, one in dealt.items()},
+        "asks": asks,
+        "call": max([state["call"], *(one.call for one in dealt.values())]),
+        "spent": sum((one.spent for one in dealt.values()), state["spent"]),
+    }
 
 
 def is_dear(price: int, policy: Policy) -> bool:

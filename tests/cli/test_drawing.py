@@ -18,7 +18,7 @@ from tests.cli.conftest import Call
 
 SVG = "{http://www.w3.org/2000/svg}"
 NODES = {
-    *("plan", "replan", "gather", "work", "approve", "review"),
+    *("plan", "replan", "gather", "work", "approve", "review", "part"),
     *("reconcile", "arbitrate", "synthesize", "judge"),
 }
 BOXES = some.lists(some.sampled_from("abcdefgh"), min_size=2, unique=True)
@@ -60,7 +60,8 @@ def test_a_graph_inside_another_is_drawn_in_its_box() -> None:
     assert "gather" not in drawing.svg(app)
     root = ET.fromstring(drawing.svg(app, nested=True))  # noqa: S314
     titles = [t.text or "" for t in root.iter(f"{SVG}text") if t.get("class") == "title"]
-    assert sorted(titles) == ["item", "team", "team"]  # a line has a line for each item of a stream
+    # a line has a line for each item of a stream; a team has a graph for each part of a held step
+    assert sorted(titles) == ["item", "part", "part", "team", "team"]
     assert {text.text for text in root.iter(f"{SVG}text")} > NODES
 
 

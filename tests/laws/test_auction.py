@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from kapelle.state import auction
 from kapelle.state.auction import RULES, Weighed, award_by, must_be_rule, weigh
 from kapelle.state.errors import Misbuilt
-from kapelle.state.market import Bid, Offer, Rule, merge_bids, standing_of
+from kapelle.state.market import Rule
+from kapelle.state.offer import Bid, Offer, merge_bids, standing_of
 from kapelle.state.policy import Policy
 from kapelle.state.reputation import Count, Record
 from kapelle.state.skills import PLAIN

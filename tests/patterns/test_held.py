@@ -4,9 +4,10 @@ from itertools import permutations
 
 import pytest
 
-from kapelle.graphs import manager_worker, pipeline
+from kapelle.graphs import manager_worker, marketplace, pipeline
 from kapelle.nodes.agent import agent, as_agent
 from kapelle.state.approval import Escalation
+from kapelle.state.offer import Offer
 from kapelle.state.task import Reply, Task
 from kapelle.state.verdict import Verdict
 from tests.patterns.conftest import Saver
@@ -164,3 +165,78 @@ async def test_doubtful_work_goes_up_the_ladder_while_an_ask_is_open(
     assert ("accept", "b") in told, "the judge looked at it"
     await run.answer()
     assert run.result.status == "done"
+
+
+def tasks(*ids: str) -> Task:
+    """A task for a market: these, side by side."""
+    return Task(goal="all of it", inputs={"tasks": [{"id": i, "goal": f"do {i}"} for i in ids]})
+
+
+def bids(**prices: int) -> dict[str, Offer]:
+    """The cheapest gets all it can do."""
+    return {name: Offer(price=price) for name, price in prices.items()}
+
+
+async def test_a_market_awards_anew_what_failed_while_an_ask_is_open(
+    crew: Crew, saver: Saver
+) -> None:
+    hesitant = pipeline([crew.worker("stage", anything=ASK)], policy=QUICK)
+    agents = [
+        crew.worker("ann", b=ValueError("no"), anything="by ann"),
+        crew.worker("bob", anything="by bob"),
+        as_agent(hesitant, name="graph"),
+    ]
+
+    def by_graph(task: Task) -> Offer:
+        return Offer(price=0) if task.id == "a" else Offer(decline="no")
+
+    offers = {**bids(ann=1, bob=2), "graph": by_graph}
+    run = Run(marketplace(agents, bids=offers, policy=QUICK), saver)
+    run.task = tasks("a", "b", "c")
+    await run.go()
+    assert len(run.asks) == 1, "of the graph"
+    assert [name for name, part in crew.by if part == "b"] == ["ann", "bob"]
+    await run.answer()
+    assert run.result.output == {"a": "a thought", "b": "by bob", "c": "by ann"}
+    assert run.result.usage.calls == crew.calls + 3, "with what the graph's bids took"
+    measured = [(e.agent, e.data["score"]) for e in await run.events() if e.what == "measured"]
+    assert sorted(measured) == [("ann", 0), ("ann", 1), ("bob", 1), ("graph", 1)]
+
+
+async def test_each_task_of_a_market_asks_and_is_called_for_again_by_itself(
+    crew: Crew, saver: Saver
+) -> None:
+    agents = [crew.worker("ann", a=[ASK, ASK, "A"], b=ASK, c=[ValueError("no"), "C"])]
+    limits = QUICK.model_copy(update={"on_failure": "ask"})
+    run = Run(marketplace(agents, policy=limits), saver)
+    run.task = tasks("a", "b", "c")
+    await run.go()
+    assert set(run.asks) == {"a", "b", "c"}
+    await run.answer("a", decision="respond", value="think")
+    assert set(run.asks) == {"a", "b", "c"}, "it asked again"
+    await run.answer("a", decision="respond", value="think again")
+    await run.answer("c", decision="respond", value="there is another price")
+    assert set(run.asks) == {"b"}
+    assert crew.briefs["c"][1].feedback[-1] == "ann says: there is another price"
+    await run.answer("b")
+    assert run.result.output == {"a": "A", "b": "a thought", "c": "C"}
+    events = await run.events()
+    assert sum(e.what == "cfp" and e.task == "c" for e in events) == 2
+    assert sum(e.kind == "run" for e in events) == 1
+    assert run.result.usage.calls == crew.calls
+
+
+async def test_a_person_who_holds_a_market_keeps_no_judge_from_the_others(
+    crew: Crew, saver: Saver
+) -> None:
+    verdicts = [Verdict(decision="revise", reason="no"), Verdict(decision="accept")]
+    agents = [crew.worker("ann", a=ASK, b="by ann"), crew.worker("bob", b="by bob")]
+    graph = marketplace(agents, bids=bids(ann=1, bob=2), judge=crew.judge(*verdicts), policy=QUICK)
+    run = Run(graph, saver)
+    run.task = tasks("a", "b")
+    await run.go()
+    assert set(run.asks) == {"a"}
+    assert [name for name, part in crew.by if part == "b"] == ["ann", "critic", "bob", "critic"]
+    await run.answer("a")
+    assert run.result.output == {"a": "a thought", "b": "by bob"}
+    assert run.result.usage.calls == crew.calls

@@ -20,7 +20,7 @@ from kapelle.state.approval import Choice, Escalation
 from kapelle.state.budget import Budget
 from kapelle.state.errors import Misbuilt
 from kapelle.state.event import Event
-from kapelle.state.market import Offer
+from kapelle.state.offer import Offer
 from kapelle.state.skills import Ontology
 from kapelle.state.task import Reply, Task
 from kapelle.state.verdict import Verdict

@@ -8,7 +8,7 @@ from kapelle.graphs import manager_worker, marketplace, pipeline
 from kapelle.nodes.agent import Agent, GraphAgent, as_agent
 from kapelle.nodes.pattern import Pattern
 from kapelle.state.approval import Escalation
-from kapelle.state.market import Offer
+from kapelle.state.offer import Offer
 from kapelle.state.task import Plan
 from kapelle.state.verdict import Verdict
 from tests.patterns.conftest import Saver

@@ -11,7 +11,8 @@ from kapelle.graphs import manager_worker, marketplace
 from kapelle.nodes.agent import agent
 from kapelle.nodes.in_memory import in_memory
 from kapelle.nodes.pattern import Pattern
-from kapelle.state.market import Offer, Rule
+from kapelle.state.market import Rule
+from kapelle.state.offer import Offer
 from kapelle.state.policy import Policy
 from kapelle.state.task import Brief, Task
 from kapelle.state.verdict import Verdict

@@ -12,7 +12,7 @@ from statistics import fmean, pvariance
 import pytest
 
 from kapelle.state.auction import award_by, weigh
-from kapelle.state.market import Bid, Offer
+from kapelle.state.offer import Bid, Offer
 from kapelle.state.policy import Policy
 from kapelle.state.reputation import Count, Outcome, Record
 from kapelle.state.skills import PLAIN
