@@ -64,9 +64,13 @@ class Dealt(Noun):
     """How one task left a market in which it went on by itself."""
 
     stand: Stand
+    """How it stands in the end."""
     awards: tuple[Award, ...]
+    """All of them, the last of which stands."""
     feedback: tuple[str, ...]
+    """What was wrong, oldest first."""
     call: int
+    """The how-manieth call for proposals was the last, from 1."""
     spent: Usage
     """By the judge."""
 
