@@ -231,16 +231,15 @@ def _only(task: str, held: Mapping[str, Any]) -> dict[str, Any]:
 def together(state: Market) -> Market:
     """The market with what became of the tasks that went on by themselves."""
     dealt = state["dealt"]
-    asks = {task: ask for task, ask in state["asks"].items() if task not in dealt}
-    return {
-        **state,
+    change = {
         "stands": state["stands"] | {task: one.stand for task, one in dealt.items()},
         "awards": state["awards"] | {task: one.awards for task, one in dealt.items()},
         "feedback": state["feedback"] | {task: one.feedback for task, one in dealt.items()},
-        "asks": asks,
+        "asks": {task: ask for task, ask in state["asks"].items() if task not in dealt},
         "call": max([state["call"], *(one.call for one in dealt.values())]),
         "spent": sum((one.spent for one in dealt.values()), state["spent"]),
     }
+    return cast(Market, {**state, **change})
 
 
 def is_dear(price: int, policy: Policy) -> bool:
