@@ -445,13 +445,19 @@ BEGINNINGS = {
 
 
 def main(kind: str, root: Path, times: int, graphs: list[str]) -> None:
-    """Each graph: undisturbed; killed once, at so many places in turn; killed three times."""
+    """Each graph: undisturbed; killed once, at so many places in turn; then three times in one run.
+
+    With one time it is killed in the middle, and that is all.
+    """
     stories: dict[str, dict[str, Any]] = {}
     for graph in graphs or BEGINNINGS:
         most = BEGINNINGS[graph]
-        once = sorted({1 + n * (most - 1) // max(1, times - 1) for n in range(times)})
+        once = [1 + most // 2]
+        if times > 1:
+            once = sorted({1 + n * (most - 1) // (times - 1) for n in range(times)})
+        thrice = [[2, 2, 2, 0]] if times > 1 else []
         folders = {}
-        for fatal in ([0], *([n, 0] for n in once), [2, 2, 2, 0]):
+        for fatal in ([0], *([n, 0] for n in once), *thrice):
             folders[str(fatal)] = folder = root / f"{graph} {fatal}"
             folder.mkdir()
             forked(lambda: story(kind, graph, folder, fatal))  # noqa: B023  at work when it returns
