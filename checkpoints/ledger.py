@@ -12,20 +12,52 @@ from functools import lru_cache, partial
 from hashlib import sha256
 from operator import attrgetter
 
-from sqlalchemy import Connection, RowMapping, delete, select
+from sqlalchemy import Connection, bindparam, delete, select
 
 from kapelle.checkpoints.access import Access
 from kapelle.checkpoints.clock import db_now
 from kapelle.checkpoints.desk import Order
 from kapelle.checkpoints.ids import exact, raw, text
-from kapelle.checkpoints.statements import Row, keep_first, replace
-from kapelle.checkpoints.tables import accounts, spends
+from kapelle.checkpoints.statements import Found, Query, Row, keep_first, replace, same
+from kapelle.checkpoints.tables import HASH, accounts, spends
 from kapelle.checkpoints.values import chunks
 from kapelle.state.budget import Balance, Budget, Envelope, Room, Spend, Usage, room
 
 OPEN = keep_first(accounts)
 POST = replace(accounts)
 HOLD = replace(spends, at=db_now())
+
+_here = accounts.c.tenant == bindparam("of_tenant")
+_there = spends.c.tenant == bindparam("of_tenant")
+
+LOCKED = Query(
+    lambda among: (
+        select(accounts)
+        .where(_here, accounts.c.account == bindparam("of_run", type_=HASH))
+        .where(among(accounts.c.thread, "books"))
+        .order_by(accounts.c.thread)
+        .with_for_update()
+    )
+)
+"""The accounts of runs, locked in the order of their books' names."""
+
+ACCOUNTS = Query(
+    lambda among: select(accounts).where(
+        _here, among(accounts.c.thread, "books"), among(accounts.c.account, "names")
+    )
+)
+
+ENTRIES = Query(
+    lambda among: select(spends).where(
+        _there, among(spends.c.thread, "books"), among(spends.c.key, "keys")
+    )
+)
+
+FORGET = same(
+    delete(spends).where(
+        _there, *(spends.c[name] == bindparam(f"of_{name}") for name in ("thread", "key"))
+    )
+)
 
 HELD, CHARGED, GRANTED = range(3)
 """How an entry stands: reserved; charged in full, because who reserved it died; a grant."""
@@ -118,6 +150,7 @@ class _Posting:
     def __init__(self, connection: Connection, tenant: str) -> None:
         self._connection = connection
         self._tenant = tenant
+        self._mine: Row = {"of_tenant": tenant}
         self._rows: dict[Key, Row] = {}
         self._balances: dict[Key, Balance] = {}
         self._entries: dict[Key, _Entry] = {}
@@ -134,9 +167,10 @@ class _Posting:
 
     def read(self, keys: Iterable[Key]) -> None:
         """The reservations of these keys that are there."""
-        for some in chunks(sorted({key for _, key in keys})):
-            found = select(spends).where(spends.c.tenant == self._tenant, spends.c.key.in_(some))
-            for row in self._connection.execute(found).mappings():
+        wanted = set(keys)
+        books = sorted({book for book, _ in wanted})
+        for some in chunks(sorted({key for _, key in wanted})):
+            for row in ENTRIES.rows(self._connection, self._mine, books=books, keys=some):
                 entry = _Entry.of(row)
                 self._entries[entry.wish.key] = entry
 
@@ -150,13 +184,9 @@ class _Posting:
         """These accounts of books that are locked; what is not there is empty."""
         wanted = {(book, _hash(name)): name for book, name in names}
         missing = [key for key in wanted if key not in self._balances]
+        books = sorted({book for book, _ in missing})
         for some in chunks(sorted({account for _, account in missing})):
-            query = select(accounts).where(
-                accounts.c.tenant == self._tenant,
-                accounts.c.account.in_(some),
-                accounts.c.thread.in_({book for book, _ in missing}),
-            )
-            for row in self._connection.execute(query).mappings():
+            for row in ACCOUNTS.rows(self._connection, self._mine, books=books, names=some):
                 self._keep(row)
         for book, account in missing:
             if (book, account) not in self._balances:
@@ -180,10 +210,9 @@ class _Posting:
 
     def write(self) -> None:
         """Write all that changed."""
-        for book in {book for book, _ in self._gone}:
-            for some in chunks([key for whose, key in self._gone if whose == book]):
-                here = (spends.c.tenant == self._tenant) & (spends.c.thread == book)
-                self._connection.execute(delete(spends).where(here, spends.c.key.in_(some)))
+        if self._gone:
+            gone = [{**self._mine, "of_thread": book, "of_key": key} for book, key in self._gone]
+            FORGET.run(self._connection, gone)
         if self._new:
             HOLD.run(self._connection, [each.row(self._tenant) for each in self._new.values()])
         changed = [
@@ -195,17 +224,14 @@ class _Posting:
             POST.run(self._connection, changed)
 
     def _locked(self, books: Sequence[str]) -> set[str]:
-        mine = (accounts.c.tenant == self._tenant) & (accounts.c.account == _RUN)
-        query = select(accounts).where(mine, accounts.c.thread.in_(books))
-        query = query.order_by(accounts.c.thread).with_for_update()
-        rows = self._connection.execute(query).mappings().all()
+        rows = LOCKED.rows(self._connection, {**self._mine, "of_run": _RUN}, books=books)
         for row in rows:
             self._keep(row)
         return {row["thread"] for row in rows}
 
-    def _keep(self, row: RowMapping) -> None:
+    def _keep(self, row: Row) -> None:
         key = row["thread"], bytes(row["account"])
-        self._rows[key] = dict(row)
+        self._rows[key] = row
         self._balances[key] = Balance(**{name: int(row[name]) for name in _COUNTS})
 
     def _fresh(self, book: str, name: str) -> Row:
@@ -222,7 +248,7 @@ class _Entry:
     state: int = HELD
 
     @classmethod
-    def of(cls, row: RowMapping) -> "_Entry":
+    def of(cls, row: Found) -> "_Entry":
         usage = Usage(
             input_tokens=row["input_tokens"],
             output_tokens=row["output_tokens"],
