@@ -53,12 +53,12 @@ def unpack_tree(data: bytes, usual: Hook, allowed: Callable[[str, str], bool]) -
         if code == NUMBER:
             return int(data)
         if code == PAIRS:
-            return dict(_unpack(data, hook))
+            return dict(unpack(data, hook))
         if code == OBJECT:
-            return _made(_unpack(data, hook), allowed)
+            return _made(unpack(data, hook), allowed)
         return usual(code, data)
 
-    return _unpack(data, hook)
+    return unpack(data, hook)
 
 
 def _usual(value: object) -> Any:
@@ -160,7 +160,8 @@ def _made(parts: tuple[int, str, str, Any], allowed: Callable[[str, str], bool])
     return kind(**argument)
 
 
-def _unpack(data: bytes, hook: Hook) -> Any:
+def unpack(data: bytes, hook: Hook) -> Any:
+    """What `pack` was given."""
     return ormsgpack.unpackb(data, ext_hook=hook, option=ormsgpack.OPT_NON_STR_KEYS)
 
 

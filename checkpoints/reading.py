@@ -132,7 +132,7 @@ def tuples(
 
 
 def bare_of(view: View, row: Found) -> Checkpoint:
-    """A checkpoint without its channel values; `Unreadable` if the row was changed."""
+    """A checkpoint without its channel values and id; `Unreadable` if the row was changed."""
     view.seal.check(checkpoints, row)
     bare: Checkpoint = view.load(row["thread"], (row["type"], bytes(row["body"])))
     return bare
@@ -157,7 +157,7 @@ def _tuple(
     written: list[PendingWrite],
 ) -> CheckpointTuple:
     thread, namespace = row["thread"], text(row["namespace"])
-    checkpoint: Any = {**bare, "channel_values": values}
+    checkpoint: Any = {**bare, "id": row["id"], "channel_values": values}
     return CheckpointTuple(
         config=config(thread, namespace, row["id"]),
         checkpoint=checkpoint,
@@ -170,7 +170,8 @@ def _tuple(
 def _spoken(row: Found, bare: Checkpoint) -> Iterable[Version]:
     """The channel versions a checkpoint speaks of."""
     thread, at = row["thread"], bytes(row["place"])
-    return ((thread, at, name, version(v)) for name, v in bare["channel_versions"].items())
+    spoken = bare["channel_versions"].items()
+    return ((thread, at, n, v if isinstance(v, str) else version(v)) for n, v in spoken)
 
 
 def values(view: View, connection: Connection, spoken: Collection[Version]) -> dict[Version, Value]:
@@ -215,8 +216,10 @@ def _bases(connection: Connection, tenant: str, begun: Sequence[Version]) -> lis
 def _joined(found: Mapping[Version, Found], key: Version) -> Value:
     """A value put together: the rests of all versions it begins with, then its own."""
     last = stored(found[key])
-    bodies = [last.body]
     base = found[key]["base"]
+    if base is None:
+        return last
+    bodies = [last.body]
     while base is not None:
         row = found.get((*key[:3], base))
         if row is None or len(bodies) > len(found):

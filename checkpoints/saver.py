@@ -224,9 +224,13 @@ class SqlSaver(Closing, BaseCheckpointSaver[str]):
         return clone
 
     def get_next_version(self, current: str | None, channel: None) -> str:
-        """The next version of a channel: one number that grows, one that tells forks apart."""
+        """The next version of a channel: a number that grows, and lots that tell forks apart.
+
+        Versions are compared as texts. Short ones come after the official savers', which have 32
+        digits and begin with zeros, so that a thread of theirs goes on.
+        """
         number = 0 if current is None else int(str(current).split(".")[0])
-        return f"{number + 1:032}.{random.random():016}"
+        return f"{number + 1:010}.{random.getrandbits(48):012x}"
 
     def _forget(self, threads: Sequence[str], strategy: str) -> Order[None]:
         names = [exact("thread", thread) for thread in threads]

@@ -17,7 +17,7 @@ from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 import kapelle.state
-from kapelle.checkpoints.exact import pack, pack_tree, unpack_tree
+from kapelle.checkpoints.exact import pack, pack_tree, unpack, unpack_tree
 from kapelle.state.errors import Unreadable, Unstorable
 from kapelle.state.noun import Noun
 
@@ -47,6 +47,8 @@ class StrictSerializer(JsonPlusSerializer):
     def loads_typed(self, data: tuple[str, bytes]) -> Any:
         """The value; `Unreadable` if the bytes are no value."""
         try:
+            if data[0] == "msgpack":
+                return unpack(data[1], self._unpack_ext_hook)
             if data[0] == TREE:
                 return unpack_tree(data[1], self._unpack_ext_hook, self._may_make)
             return super().loads_typed(data)

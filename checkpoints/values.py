@@ -7,9 +7,8 @@ the header stands apart, `[x]` as a write and `x` at the end of a list are one p
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Select, Table, and_, select
 
@@ -23,8 +22,7 @@ INLINE = 256
 INSERT = keep_first(payloads)
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
+class Value(NamedTuple):
     """A serialized value, taken apart."""
 
     type: str
@@ -71,10 +69,11 @@ def with_payloads(table: Table, *more: Any) -> Select[Any]:
 
 def stored(row: Found) -> Value:
     """The value in a row that `with_payloads` found, or what of it is not in its base."""
-    body = row["body"] if row["payload"] is None else row["payload_body"]
+    digest = row["payload"]
+    body = row["body"] if digest is None else row["payload_body"]
     if body is None:
         raise Unreadable(thread=row["thread"], why="a payload is missing")
-    if row["payload"] is not None and sha256(body).digest() != row["payload"]:
+    if digest is not None and sha256(body).digest() != digest:
         raise Unreadable(thread=row["thread"], why="a payload was changed")
     return Value(row["type"], bytes(row["head"]), bytes(body))
 

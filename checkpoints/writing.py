@@ -45,6 +45,9 @@ Rows = list[tuple[Statement, Sequence[Row]]]
 CONTROL = frozenset((ERROR, "__error_source_node__", INTERRUPT, RESUME))
 """Channels that say what happened to a task, not what it wrote."""
 
+ELSEWHERE = frozenset(("id", "channel_values"))
+"""What of a checkpoint does not stand in its body, but in the row's own column and in `blobs`."""
+
 BRANCHES = frozenset(("fork", "update"))
 """Sources of checkpoints that are meant to branch off, wherever their parent stands."""
 
@@ -225,7 +228,7 @@ def of_task(
 
 
 def _bodies(pen: Pen, checkpoint: Checkpoint, described: CheckpointMetadata) -> Row:
-    bare = {key: value for key, value in checkpoint.items() if key != "channel_values"}
+    bare = {key: value for key, value in checkpoint.items() if key not in ELSEWHERE}
     kind, body = pen.value("the checkpoint", bare).whole
     metadata_kind, metadata = pen.value("the metadata", described).whole
     return {"type": kind, "body": body, "metadata_type": metadata_kind, "metadata": metadata}

@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypedDict
 import pytest
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
 from langgraph.checkpoint.base import BaseCheckpointSaver, empty_checkpoint
+from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import add_messages
 from sqlalchemy import event, func, select
@@ -132,6 +133,14 @@ async def test_dicts_and_messages_grow_as_well(database: Database) -> None:
     assert values(database, config())["messages"] == done["messages"]
     assert values(database, config())["by_step"] == done["by_step"]
     assert stored_bytes(database) < 2 * (100 * 1_500 + 100 * 1_100)
+
+
+def test_versions_grow_from_the_long_ones_of_other_savers_on(database: Database) -> None:
+    theirs = [InMemorySaver().get_next_version(f"{9:032}.0.5", None)]
+    for _ in range(3):
+        theirs.append(database.saver.get_next_version(theirs[-1], None))
+    assert theirs == sorted(theirs)
+    assert [int(version.split(".")[0]) for version in theirs] == [10, 11, 12, 13]
 
 
 def test_a_list_that_changes_at_its_beginning_is_stored_whole(database: Database) -> None:
