@@ -3,6 +3,17 @@
 import os
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# Always the same values, so that what failed once fails again; and none fails for a slow machine.
+settings.register_profile(
+    "tests",
+    deadline=None,
+    derandomize=True,
+    max_examples=30,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("tests")
 
 SERVERS = {"PostgreSQL": "KAPELLE_TEST_POSTGRES", "MariaDB": "KAPELLE_TEST_MARIADB"}
 """Servers that tests use when a variable holds their URL."""

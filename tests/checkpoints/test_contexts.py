@@ -41,7 +41,7 @@ def together(url: str) -> list[list[bytes]]:
         subprocess.Popen([sys.executable, "-c", DECIDES, url, me, at], stdout=subprocess.PIPE)
         for me in ("React", "Vue")
     ]
-    said = [process.communicate(timeout=60)[0].split() for process in both]
+    said = [process.communicate(timeout=300)[0].split() for process in both]
     assert [process.returncode for process in both] == [0, 0]
     return said
 

@@ -2,6 +2,7 @@
 
 import os
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
@@ -63,12 +64,12 @@ def test_commits_that_may_be_lost_are_refused() -> None:
 
 def test_values_that_could_be_cut_short_are_refused() -> None:
     """Where the server, the URL and the schema say latin1 and lenient, ours say otherwise."""
-    url = server("KAPELLE_TEST_MARIADB")
-    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    name = f"kapelle_latin_{uuid4().hex[:12]}"
+    engine = create_engine(server("KAPELLE_TEST_MARIADB"), isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
-        connection.execute(text("CREATE DATABASE kapelle_latin CHARACTER SET latin1"))
+        connection.execute(text(f"CREATE DATABASE {name} CHARACTER SET latin1"))
     try:
-        latin = engine.url.set(database="kapelle_latin").update_query_dict({"charset": "latin1"})
+        latin = engine.url.set(database=name).update_query_dict({"charset": "latin1"})
         with Database(latin.update_query_dict({"sql_mode": "ANSI"})) as database:
             put = database.saver.put_writes
             for thread in ("thread", "Thread", "thread ", "thréad", "thr\U0001f600ad"):
@@ -81,7 +82,7 @@ def test_values_that_could_be_cut_short_are_refused() -> None:
             assert "STRICT_ALL_TABLES" in str(mode)
     finally:
         with engine.connect() as connection:
-            connection.execute(text("DROP DATABASE kapelle_latin"))
+            connection.execute(text(f"DROP DATABASE {name}"))
         engine.dispose()
 
 

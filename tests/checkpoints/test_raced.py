@@ -18,7 +18,9 @@ def raced(url: str, many: int) -> dict[str, Any]:
     """Each race once: what the processes were told, and what was begun how often."""
     where = "sqlite" if url.startswith("sqlite") else url
     words = [sys.executable, "-m", "tests.checkpoints.raced", where, str(many)]
-    done = subprocess.run(words, cwd=ROOT, check=False, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        words, cwd=ROOT, check=False, capture_output=True, text=True, timeout=1_200
+    )
     assert done.returncode == 0, done.stderr
     told: dict[str, Any] = json.loads(done.stdout)
     assert [race.pop("failed") for race in told.values()] == [[], [], []], done.stderr

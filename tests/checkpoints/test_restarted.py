@@ -4,7 +4,6 @@ import operator
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 import threading
@@ -27,23 +26,20 @@ STEPS = 60
 
 
 class Server:
-    """A PostgreSQL of our own, which may be stopped."""
+    """A PostgreSQL of our own, which may be stopped; reached by a socket in its folder."""
 
     def __init__(self, programs: Path, folder: Path) -> None:
         self._programs, self._folder = programs, folder
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
         self._run("initdb", "-A", "trust", "-U", "postgres", "--no-sync")
 
     @property
     def url(self) -> str:
         """Where it is."""
-        return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/postgres"
+        return f"postgresql+psycopg://postgres@/postgres?host={self._folder}"
 
     def start(self) -> None:
         """Start it; returns when it answers."""
-        options = f"-h 127.0.0.1 -p {self.port} -k {self._folder} -c shared_buffers=16MB"
+        options = f"-h '' -k {self._folder} -c shared_buffers=16MB"
         self._run("pg_ctl", "-w", "-l", f"{self._folder}/log", "-o", options, "start")
 
     def stop(self) -> None:
@@ -54,7 +50,7 @@ class Server:
         command = [str(self._programs / program), *words, "-D", str(self._folder)]
         as_whom = {"user": "postgres", "group": "postgres"} if os.getuid() == 0 else {}
         out = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        subprocess.run(command, check=True, cwd="/", timeout=60, **out, **as_whom)  # type: ignore[call-overload]
+        subprocess.run(command, check=True, cwd="/", timeout=240, **out, **as_whom)  # type: ignore[call-overload]
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +68,9 @@ def cluster() -> Iterator[Server]:
 
 
 @pytest.fixture
-def server(cluster: Server) -> Iterator[Server]:
-    """It runs when a test begins."""
+def server(cluster: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """It runs when a test begins, and is waited for however slowly it starts."""
+    monkeypatch.setattr(patience, "PATIENCE", 120.0)
     cluster.start()
     yield cluster
     cluster.stop()
@@ -129,7 +126,6 @@ async def test_a_run_goes_on_when_the_server_was_restarted(server: Server) -> No
 async def test_a_run_whose_server_stays_away_fails_by_name_and_resumes(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(patience, "PATIENCE", 0.2)
     stopped: list[int] = []
 
     def meanwhile(step: int) -> None:
@@ -139,10 +135,12 @@ async def test_a_run_whose_server_stays_away_fails_by_name_and_resumes(
 
     async with Database(server.url, tenant="resumes") as database:
         app = counting(meanwhile).compile(checkpointer=database.saver)
-        with pytest.raises(DatabaseFailed):
-            await app.ainvoke({"log": []}, CONFIG, durability="sync")
-        with pytest.raises(DatabaseFailed):
-            await database.inbox.pending()
+        with monkeypatch.context() as hurried:
+            hurried.setattr(patience, "PATIENCE", 0.2)
+            with pytest.raises(DatabaseFailed):
+                await app.ainvoke({"log": []}, CONFIG, durability="sync")
+            with pytest.raises(DatabaseFailed):
+                await database.inbox.pending()
         server.start()
         done = await app.ainvoke(None, CONFIG, durability="sync")
         assert done["log"] == [*range(STEPS)]

@@ -386,14 +386,14 @@ def test_the_sweeper_sweeps_and_ends_with_its_store(url: str) -> None:
     store.__class__ = Watched
     store.put(DOCS, "over", {}, ttl=-1)
     store.start_ttl_sweeper(0.001)
-    assert swept.wait(10)
+    assert swept.wait(60)
     assert store.get(DOCS, "over") is None
     (sweeper,) = [t for t in threading.enumerate() if t.name == "kapelle-sweep"]
     gone = weakref.ref(store)
     database.close()
     del database, store
     gc.collect()
-    sweeper.join(10)
+    sweeper.join(60)
     assert not sweeper.is_alive()
     assert gone() is None
 

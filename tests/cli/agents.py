@@ -36,10 +36,11 @@ def ask(task: Task) -> Escalation:
 
 @agent(skills=["work"])
 def note(task: Task) -> str:
-    """Note the beginning, in the working directory; be slow enough to be killed in the middle."""
+    """Note the beginning, in the working directory; after a dozen, wait until `go` is there."""
     with Path("begun").open("a", encoding="utf-8") as file:
         file.write(f"{task.id}\n")
-    time.sleep(0.1)
+    while len(Path("begun").read_text(encoding="utf-8").split()) > 12 and not Path("go").exists():
+        time.sleep(0.01)
     return task.id
 
 

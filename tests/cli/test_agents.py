@@ -178,7 +178,7 @@ def test_agents_of_a_package_that_is_installed_are_found(tmp_path: Path) -> None
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=True,
     )
     (known,) = json.loads(done.stdout)

@@ -26,7 +26,7 @@ from kapelle.nodes.pattern import Pattern
 from kapelle.nodes.toolbox import consequential
 
 POINTS = {"by_function": ("begun", "written"), "by_model": ("sent",)}
-POLICY = Policy(timeout=30, backoff=0, attempts=1)
+POLICY = Policy(timeout=120, backoff=0, attempts=1)
 
 importlib.import_module("alembic.command")  # once here, not in every process
 importlib.import_module("openai.resources.chat")

@@ -27,7 +27,7 @@ from tests.patterns.simulated import task as part
 
 pytestmark = pytest.mark.anyio
 
-POLICY = Policy(timeout=20, backoff=0, attempts=2)
+POLICY = Policy(timeout=60, backoff=0, attempts=2)
 ASKING = POLICY.model_copy(update={"approve_tools": ("send_*",)})
 
 

@@ -36,7 +36,7 @@ def test_killed_around_an_effect_a_run_sends_one_mail(
 
     server = scripted(answer)
     command = [sys.executable, str(SCRIPT), server.url, str(tmp_path), url]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=1_200)
     assert done.returncode == 0, done.stderr
     for name, run in json.loads(done.stdout).items():
         graph, _, fatal = name.split(" ")

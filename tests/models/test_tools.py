@@ -143,7 +143,7 @@ async def test_sync_tools_do_not_block_the_event_loop(scripted: Callable, task: 
         """Wait until the event loop had its turn."""
         there.append(threading.current_thread())
         loop.call_soon_threadsafe(free.set)
-        return "free" if free.wait(10) else "blocked"
+        return "free" if free.wait(60) else "blocked"
 
     server = scripted([Call("wait"), "done"])
     await ModelAgent("worker", server.model(), tools=[wait]).act(task, Brief())
@@ -157,7 +157,7 @@ async def test_tools_of_one_answer_work_at_the_same_time(scripted: Callable, tas
     @tool
     async def meet() -> str:
         """Wait for another."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await met.wait()
         return "met"
 

@@ -182,7 +182,7 @@ def test_an_async_function_runs_on_the_loop(called: Calls) -> None:
 
 
 def test_sync_functions_run_at_the_same_time(called: Calls) -> None:
-    both = threading.Barrier(2, timeout=10)
+    both = threading.Barrier(2, timeout=60)
 
     @agent
     def worker(task: Task) -> bool:

@@ -749,17 +749,16 @@ def test_the_late_answer_of_a_thread_is_ignored_and_counted(
 
     @agent
     def worker(task: Task) -> str:
-        let_go.wait(5)
+        let_go.wait(60)
         return "late"
 
     async def main() -> Result:
         policy = Policy(attempts=1, timeout=0.05)
         result = await call(worker, Task(id="a", goal="x"), Brief(), here=here, policy=policy)
         let_go.set()
-        for _ in range(100):
-            if [e for e in told if e.what == "late"]:
-                break
-            await asyncio.sleep(0.02)
+        async with asyncio.timeout(60):
+            while not [e for e in told if e.what == "late"]:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
         return result
 
     result = asyncio.run(main())

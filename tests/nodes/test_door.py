@@ -122,7 +122,7 @@ def test_a_forked_process_has_a_door_of_its_own() -> None:
     child = forking.Process(target=_in_child, args=(answers,))
     child.start()
     try:
-        assert answers.get(timeout=20) == 42
+        assert answers.get(timeout=60) == 42
     finally:
         child.kill()
         child.join()

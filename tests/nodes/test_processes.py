@@ -103,7 +103,7 @@ def test_in_a_notebook_s_loop_no_cell_and_no_node_takes_the_workers_of_another_w
 
     try:
         for _ in range(2):
-            made = asyncio.run_coroutine_threadsafe(cell(), loop).result(60)
+            made = asyncio.run_coroutine_threadsafe(cell(), loop).result(240)
             assert made.status == "done", made  # type: ignore[attr-defined]
     finally:
         loop.call_soon_threadsafe(loop.stop)
@@ -250,7 +250,7 @@ def scripts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, subp
 def test_models_of_a_script_and_of_a_file_loaded_by_its_path_come_back(
     scripts: dict[str, subprocess.Popen[str]], name: str
 ) -> None:
-    said, _ = scripts[name].communicate(timeout=60)
+    said, _ = scripts[name].communicate(timeout=240)
     assert said.strip() == "True"
 
 
@@ -258,7 +258,7 @@ def test_models_of_a_script_and_of_a_file_loaded_by_its_path_come_back(
 def test_a_script_that_starts_a_run_when_imported_is_told_so(
     scripts: dict[str, subprocess.Popen[str]],
 ) -> None:
-    said, _ = scripts["unguarded"].communicate(timeout=60)
+    said, _ = scripts["unguarded"].communicate(timeout=240)
     assert said.strip() == (
         'work raised Misbuilt: put what starts a run under `if __name__ == "__main__":`'
     )
@@ -268,5 +268,5 @@ def test_a_script_that_starts_a_run_when_imported_is_told_so(
 def test_a_sync_agent_that_never_returns_does_not_keep_a_program_from_ending(
     scripts: dict[str, subprocess.Popen[str]],
 ) -> None:
-    said, _ = scripts["endless"].communicate(timeout=60)
+    said, _ = scripts["endless"].communicate(timeout=240)
     assert said.strip() == "timeout"

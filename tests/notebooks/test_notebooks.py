@@ -2,12 +2,14 @@
 
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
 from nbformat import NotebookNode
+from traitlets.config import Config
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(path.name for path in FOLDER.glob("*.ipynb"))
@@ -17,7 +19,11 @@ def executed(name: str, folder: Path) -> NotebookNode:
     """The notebook after a run in an empty folder."""
     notebook = nbformat.read(FOLDER / name, as_version=4)  # type: ignore[no-untyped-call]
     resources = {"metadata": {"path": str(folder)}}
-    NotebookClient(notebook, timeout=120, kernel_name="python3", resources=resources).execute()
+    with TemporaryDirectory(dir="/tmp") as short:
+        # files, as a port that was free just now may be another's; their paths have to be short
+        config = Config({"KernelManager": {"transport": "ipc", "ip": f"{short}/kernel"}})
+        patient = {"timeout": 600, "startup_timeout": 600, "kernel_name": "python3"}
+        NotebookClient(notebook, resources=resources, config=config, **patient).execute()
     return notebook
 
 

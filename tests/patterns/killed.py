@@ -45,7 +45,7 @@ from kapelle.state.policy import Policy
 from kapelle.state.task import Brief, Reply, Task
 from kapelle.state.verdict import Verdict
 
-POLICY = Policy(timeout=30, backoff=0, attempts=1, parallel=4)
+POLICY = Policy(timeout=300, backoff=0, attempts=1, parallel=4)
 
 importlib.import_module("alembic.command")  # once here, not in every process
 
@@ -73,7 +73,7 @@ class Work:
             await self.kept()
             os.kill(os.getpid(), signal.SIGKILL)
         if 0 < self.fatal < self.begun:
-            await asyncio.sleep(60)  # nobody else finishes before the end
+            await asyncio.sleep(300)  # nobody else finishes before the end
         await asyncio.sleep(0)
         self.note("end", task.id)
         needed = ",".join(i for i in sorted(brief.results) if i in task.needs)
@@ -83,7 +83,7 @@ class Work:
     async def kept(self) -> None:
         """Wait until all that was made in this process is in the database."""
         stored = in_tables if "://" in self.kind else in_files
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while any(made not in stored(self.kind, self.folder) for made in self.made):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
 

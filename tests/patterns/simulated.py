@@ -17,7 +17,7 @@ from kapelle.state.policy import Policy
 from kapelle.state.task import Brief, Result, Task
 from kapelle.state.verdict import Verdict
 
-QUICK = Policy(timeout=10, backoff=0, attempts=1)
+QUICK = Policy(timeout=60, backoff=0, attempts=1)
 """No pauses, one try."""
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from kapelle.drills import VirtualClock
 from kapelle.graphs import manager_worker
 from kapelle.state.approval import Choice, Escalation
 from kapelle.state.policy import Policy
@@ -150,13 +151,19 @@ async def test_going_on_without_an_answer_changes_nothing(crew: Crew, saver: Sav
     assert crew.did == done
 
 
-async def test_waiting_for_a_person_is_outside_every_timeout(crew: Crew, memory: Saver) -> None:
+def test_waiting_for_a_person_is_outside_every_timeout(crew: Crew, memory: Saver) -> None:
+    clock, hour = VirtualClock(), 3_600.0
     team = manager_worker(
-        plan=crew.planner([task("a")]), workers=[crew.worker(a=ASK)], policy=change(timeout=0.2)
+        plan=crew.planner([task("a")]), workers=[crew.worker(a=ASK)], policy=change(timeout=hour)
     )
-    run = await Run(team, memory).go()
-    await asyncio.sleep(0.3)
-    assert (await run.answer()).result.status == "done"
+
+    async def answered_late() -> Run:
+        run = await Run(team, memory).go()
+        await asyncio.sleep(9 * hour)
+        return await run.answer()
+
+    assert clock.run(answered_late()).result.status == "done"
+    assert clock.passed >= 9 * hour
 
 
 # ── nobody could do it ────────────────────────────────────────────────────────────────────────

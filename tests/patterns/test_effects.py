@@ -18,7 +18,7 @@ from tests.patterns.simulated import QUICK, Crew, Run, task
 
 pytestmark = pytest.mark.anyio
 
-TWICE = Policy(timeout=10, backoff=0, attempts=2, agents_per_task=2)
+TWICE = Policy(timeout=60, backoff=0, attempts=2, agents_per_task=2)
 
 
 class Post:

@@ -51,7 +51,7 @@ def test_wherever_it_is_killed_a_run_goes_on(saver: str, tmp_path: Path) -> None
 def goes_on(saver: str, times: int, folder: Path, graphs: Sequence[str] = ()) -> None:
     """Kill and go on, and compare with what was not disturbed."""
     command = [sys.executable, str(SCRIPT), saver, str(folder), str(times), *graphs]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=1_200)
     assert done.returncode == 0, done.stderr
     for graph, tries in json.loads(done.stdout).items():
         undisturbed = tries.pop("[0]")

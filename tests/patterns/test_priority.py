@@ -67,7 +67,7 @@ async def test_agents_of_the_urgent_run_go_first(pattern: str) -> None:
         one.task = Task(goal="work", priority=priority, inputs=inputs)
         return one.go()
 
-    async with asyncio.timeout(20), asyncio.TaskGroup() as group, engine.slot(work, 99):
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group, engine.slot(work, 99):
         for priority in (0, 9):
             group.create_task(run(priority))
         least = 4 if pattern == "swarm" else 6  # two of three voters are asked first

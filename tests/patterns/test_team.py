@@ -377,7 +377,7 @@ async def test_threads_do_not_see_each_other(crew: Crew, saver: Saver) -> None:
 
 async def test_an_unsure_reply_waits_for_a_person(crew: Crew, saver: Saver) -> None:
     unsure = Reply(output="perhaps", confidence=0.4)
-    policy = Policy(timeout=10, backoff=0, attempts=1, min_confidence=0.5)
+    policy = Policy(timeout=60, backoff=0, attempts=1, min_confidence=0.5)
     team = manager_worker(
         plan=crew.planner([task("a"), task("b", "a")]), workers=[crew.worker(a=unsure)],
         policy=policy,
@@ -400,7 +400,7 @@ async def test_a_run_that_was_cancelled_goes_on_where_it_was(crew: Crew, everywh
     team = manager_worker(plan=crew.planner(plan), workers=[crew.worker(slow=slow)], policy=QUICK)
     run = Run(team, everywhere)
     going = asyncio.ensure_future(run.go())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while "b" not in await kept(everywhere, run):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     going.cancel()

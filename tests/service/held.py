@@ -34,6 +34,4 @@ async def work(task: Task, brief: Brief) -> str:
     return "worked"
 
 
-app = service.service(
-    Runs(Database("service.db"), {"held": pipeline([ask, work])}, lease=1.0), "held"
-)
+app = service.service(Runs(Database("service.db"), {"held": pipeline([ask, work])}), "held")

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import httpx
 
 ROOT = Path(__file__).parents[2]
-LONG = 60.0
+LONG = 240.0
 """Seconds after which a test no longer waits for what must happen."""
 
 

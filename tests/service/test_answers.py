@@ -147,7 +147,7 @@ async def test_runs_that_were_left_are_gone_on_with_together(database: Database)
 
     @agent
     async def meet(task: Task) -> str:
-        await asyncio.wait_for(together.wait(), 30)
+        await asyncio.wait_for(together.wait(), 60)
         return "met"
 
     for n in range(3):
