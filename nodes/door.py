@@ -4,9 +4,11 @@ import asyncio
 import os
 import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
+from contextlib import suppress
 from functools import cache
-from typing import Any, TypeVar
+from queue import Empty, SimpleQueue
+from typing import Any, Generic, TypeVar
 
 from kapelle.nodes import elsewhere
 from kapelle.state.errors import Misbuilt
@@ -32,14 +34,18 @@ def wait(work: Coroutine[Any, Any, T]) -> T:
         raise RuntimeError(
             "a sync call from within Kapelle's own loop would wait for itself; await it"
         )
-    over = threading.Event()
-    doing = begin(_telling(work, over))
+    doing = _Doing(work)
     try:
-        return doing.result()
+        _loop().call_soon_threadsafe(doing.begin)
+        done = doing.over.get()
     except BaseException:
-        if doing.cancel():
-            over.wait(LETTING_GO)
+        _loop().call_soon_threadsafe(doing.stop)
+        with suppress(Empty):
+            doing.over.get(timeout=LETTING_GO)
         raise
+    if done.cancelled():
+        raise CancelledError
+    return done.result()
 
 
 def begin(work: Coroutine[Any, Any, T]) -> Future[T]:
@@ -69,11 +75,34 @@ _NAME = "kapelle-door"
 _END: Any = object()
 
 
-async def _telling(work: Coroutine[Any, Any, T], over: threading.Event) -> T:
-    try:
-        return await work
-    finally:
-        over.set()
+class _Doing(Generic[T]):
+    """A coroutine on the door's loop, which may be stopped at any moment: even before it has begun.
+
+    Its end is told by a queue: what has locks in Python may stay locked when it is interrupted.
+    """
+
+    def __init__(self, work: Coroutine[Any, Any, T]) -> None:
+        self.over: SimpleQueue[asyncio.Task[T]] = SimpleQueue()
+        """Gets the task when it is done."""
+        self._work = work
+        self._task: asyncio.Task[T] | None = None
+
+    def begin(self) -> asyncio.Task[T]:
+        """Called on the loop."""
+        self._task = asyncio.ensure_future(self._work)
+        self._task.add_done_callback(self._tell)
+        return self._task
+
+    def stop(self) -> None:
+        """Called on the loop, so that it has begun or never will."""
+        task = self._task or self.begin()
+        if not task.cancel():
+            self._tell(task)
+
+    def _tell(self, task: asyncio.Task[T]) -> None:
+        if not task.cancelled():
+            task.exception()  # it counts as seen, should nobody be there any more
+        self.over.put(task)
 
 
 async def _next(items: AsyncIterator[T]) -> T:
