@@ -125,6 +125,11 @@ class Desk:
         """Whether everything ordered so far is committed."""
         return self._open == 0
 
+    @property
+    def closed(self) -> bool:
+        """Whether nothing can be ordered any more."""
+        return self._closed
+
     def close(self) -> None:
         """Do what was ordered, then stop."""
         with self._lock:

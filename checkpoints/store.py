@@ -1,5 +1,6 @@
 """LangGraph's store in SQL: items with time to live, found by filters and by meaning."""
 
+import logging
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -29,9 +30,12 @@ from kapelle.checkpoints.items import Shelf
 from kapelle.checkpoints.matching import Namespace
 from kapelle.checkpoints.statements import Row, Statement
 from kapelle.checkpoints.vectors import Index, cosines, pack
+from kapelle.state.errors import DatabaseFailed
 
 SWEEP = 5.0
 """Minutes between sweeps, unless something else is said."""
+
+log = logging.getLogger("kapelle")
 
 
 class SqlStore(BaseStore):
@@ -133,6 +137,16 @@ class SqlStore(BaseStore):
             self._sweeping.set()
             self._sweeping = None
 
+    def _sweeps_on(self) -> bool:
+        """Sweep; whether there is anything to sweep later. What fails may work the next time."""
+        try:
+            self.sweep_ttl()
+        except DatabaseFailed as error:
+            if self._access.desk.closed:
+                return False
+            log.warning("items whose time is over could not be forgotten: %s", error)
+        return True
+
     def _sweep(self) -> Callable[[Connection], int]:
         return partial(items.sweep, tenant=self._access.tenant)
 
@@ -200,7 +214,6 @@ class _Batch:
 def _sweep(of: "weakref.ref[SqlStore]", stop: threading.Event, seconds: float) -> None:
     while not stop.wait(seconds):
         store = of()
-        if store is None:
+        if store is None or not store._sweeps_on():  # noqa: SLF001  its own thread
             return
-        store.sweep_ttl()
         del store

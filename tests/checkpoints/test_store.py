@@ -26,7 +26,7 @@ from typing_extensions import TypedDict
 
 from kapelle.checkpoints import Database
 from kapelle.checkpoints.vectors import cosines, pack
-from kapelle.state.errors import PayloadTooLarge
+from kapelle.state.errors import DatabaseFailed, PayloadTooLarge
 from kapelle.state.task import Task
 
 pytestmark = pytest.mark.anyio
@@ -392,10 +392,30 @@ def test_the_sweeper_sweeps_and_ends_with_its_store(url: str) -> None:
     gone = weakref.ref(store)
     database.close()
     del database, store
-    gc.collect()
     sweeper.join(60)
     assert not sweeper.is_alive()
+    gc.collect()
     assert gone() is None
+
+
+def test_a_sweeper_outlives_a_sweep_that_failed_and_ends_when_the_database_is_closed(
+    database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store, tries = database.store, threading.Semaphore(0)
+
+    def fails() -> int:
+        tries.release()
+        raise DatabaseFailed(url="there", why="it is gone for a moment")
+
+    monkeypatch.setattr(store, "sweep_ttl", fails)
+    store.start_ttl_sweeper(0.0001)
+    for _ in range(3):
+        assert tries.acquire(timeout=60)
+    (sweeper,) = [t for t in threading.enumerate() if t.name == "kapelle-sweep"]
+    database.close()
+    sweeper.join(60)
+    assert not sweeper.is_alive()
+    assert "it is gone for a moment" in caplog.text
 
 
 # -- in a graph
