@@ -16,7 +16,7 @@ from kapelle.checkpoints.runbook import RunRow
 from kapelle.nodes.board import close_all
 from kapelle.nodes.services import Services
 from kapelle.state.approval import Ask
-from kapelle.state.errors import KapelleError, ThreadBusy
+from kapelle.state.errors import DatabaseFailed, KapelleError, ThreadBusy
 from kapelle.state.event import Event
 from kapelle.state.task import Failure, Result
 
@@ -142,7 +142,7 @@ class Driver:
             nonlocal lost
             while True:
                 await asyncio.sleep(self.lease / 3)
-                if not await self.db.runs.renew(thread, self.holder, fence, self.lease):
+                if not await self._renewed(thread, fence):
                     lost = True
                     if driving is not None:
                         driving.cancel()
@@ -161,6 +161,14 @@ class Driver:
             raise
         finally:
             heart.cancel()
+
+    async def _renewed(self, thread: str, fence: int) -> bool:
+        """Renew the lease; False once it is another's. It may fail and be ours: try again then."""
+        try:
+            return await self.db.runs.renew(thread, self.holder, fence, self.lease)
+        except DatabaseFailed as error:
+            log.warning("the lease of thread %s could not be renewed: %s", thread, error)
+            return True
 
 
 def _answers(asks: list[Ask]) -> Command[Any]:
