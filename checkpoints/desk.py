@@ -26,7 +26,7 @@ from sqlalchemy import Connection
 
 from kapelle.checkpoints.door import door
 from kapelle.checkpoints.patience import passing, pauses
-from kapelle.checkpoints.statements import Row, Statement, Unmet
+from kapelle.checkpoints.statements import Row, Statement, Unmet, run_all
 from kapelle.state.errors import DatabaseFailed, Refused
 
 A = TypeVar("A")
@@ -295,9 +295,7 @@ def _do_together(connection: Connection, slips: list[_Slip]) -> None:
 
 
 def _flush(connection: Connection, rows: dict[Statement, list[Row]]) -> None:
-    for statement, those in rows.items():
-        if those:
-            statement.run(connection, those)
+    run_all(connection, {statement: those for statement, those in rows.items() if those})
     rows.clear()
 
 

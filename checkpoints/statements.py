@@ -6,6 +6,7 @@ they are.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from dataclasses import replace as replaced
 from functools import partial
@@ -66,6 +67,10 @@ class Statement:
 
     def run(self, connection: Connection, rows: Sequence[Row]) -> None:
         """Run it once a row. All rows have the same keys."""
+        run_all(connection, {self: rows})
+
+    def begin(self, connection: Connection, rows: Sequence[Row]) -> "Callable[[], None] | None":
+        """Begin to run it once a row; what looks, once it did, whether its condition held."""
         dialect = connection.dialect
         prefix = connection.get_execution_options()["kapelle_prefix"]
         if (dialect.name, prefix) not in self._compiled:
@@ -74,18 +79,34 @@ class Statement:
             self._compiled[dialect.name, prefix] = compiled
         compiled = self._compiled[dialect.name, prefix]
         if compiled is None:
-            return
+            return None
         parameters = [compiled.parameters(row) for row in rows]
         cursor = connection.connection.cursor()
-        try:
-            if not self._conditional:
-                cursor.executemany(compiled.sql, parameters)
-            elif _changed(cursor, compiled.sql, parameters, dialect) < len(rows):
-                raise Unmet(self)
-        except dialect.loaded_dbapi.Error as error:
-            raise DBAPIError(compiled.sql, None, error) from error
-        finally:
-            cursor.close()
+        if self._conditional:
+            changed = _changing(cursor, compiled.sql, parameters, dialect)
+            return partial(self._look, cursor, changed, len(rows))
+        cursor.executemany(compiled.sql, parameters)
+        return cursor.close
+
+    def _look(self, cursor: Any, changed: Callable[[], int], rows: int) -> None:
+        met = changed() >= rows
+        cursor.close()
+        if not met:
+            raise Unmet(self)
+
+
+def run_all(connection: Connection, rows: Mapping[Statement, Sequence[Row]]) -> None:
+    """Run statements in order; psycopg sends all of them before it waits for the first answer."""
+    dialect = connection.dialect
+    driver: Any = connection.connection.driver_connection
+    try:
+        with driver.pipeline() if dialect.driver == "psycopg" else nullcontext():
+            begun = [statement.begin(connection, those) for statement, those in rows.items()]
+    except dialect.loaded_dbapi.Error as error:
+        raise DBAPIError("", None, error) from error
+    for look in begun:
+        if look is not None:
+            look()
 
 
 class Query:
@@ -225,12 +246,18 @@ def _picking(names: tuple[str, ...]) -> Callable[[Row], Any]:
     return lambda row: tuple(row[name] for name in names)
 
 
-def _changed(cursor: Any, sql: str, parameters: Sequence[Any], dialect: Dialect) -> int:
-    """How many rows were written. MariaDB counts a replaced row twice, so there each is asked."""
+def _changing(
+    cursor: Any, sql: str, parameters: Sequence[Any], dialect: Dialect
+) -> Callable[[], int]:
+    """What says how many rows were written, once they are.
+
+    MariaDB counts a replaced row twice, so there each is asked.
+    """
     if dialect.name in CONFLICTS:
         cursor.executemany(sql, parameters)
-        return int(cursor.rowcount)
-    return sum(min(1, cursor.execute(sql, each)) for each in parameters)
+        return lambda: int(cursor.rowcount)
+    changed = sum(min(1, cursor.execute(sql, each)) for each in parameters)
+    return lambda: changed
 
 
 def _given(column: Any, dialect: str) -> ColumnElement[Any]:
