@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # for real each is imported when it is used: LangGraph alone takes a second
     from kapelle.checkpoints.database import Database
+    from kapelle.execution import Run
     from kapelle.nodes.agent import agent, as_agent
     from kapelle.nodes.effect import effect
     from kapelle.nodes.estimating import estimate
     from kapelle.nodes.model import ModelAgent
     from kapelle.nodes.tiers import Tiers
     from kapelle.nodes.toolbox import consequential
-    from kapelle.runs import Run, Runs, arun, run
+    from kapelle.runs import Runs, arun, run
     from kapelle.state.approval import Approval, Escalation
     from kapelle.state.budget import Budget
     from kapelle.state.policy import Policy
@@ -50,7 +51,8 @@ _HOMES = {
     "nodes.model": ("ModelAgent",),
     "nodes.tiers": ("Tiers",),
     "nodes.toolbox": ("consequential",),
-    "runs": ("Run", "Runs", "arun", "run"),
+    "runs": ("Runs", "arun", "run"),
+    "execution": ("Run",),
     "state.approval": ("Approval", "Escalation"),
     "state.budget": ("Budget",),
     "state.policy": ("Policy",),

@@ -11,9 +11,10 @@ from kapelle.advancing import Listener
 from kapelle.checkpoints.database import Database
 from kapelle.checkpoints.holder import has_died
 from kapelle.checkpoints.runbook import RunRow
+from kapelle.execution import Run
 from kapelle.nodes.door import wait
 from kapelle.progress import Progress
-from kapelle.runs import Run, Runs
+from kapelle.runs import Runs
 from kapelle.showing import in_short
 from kapelle.state.approval import Approval
 from kapelle.state.errors import AlreadyAnswered, Outdated, ThreadBusy, UnknownThread

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -17,11 +17,11 @@ from kapelle.checkpoints.database import Database
 from kapelle.checkpoints.holder import holder
 from kapelle.checkpoints.runbook import RunRow
 from kapelle.checkpoints.secret import aes
+from kapelle.execution import OpenAsk, Run
 from kapelle.nodes.door import each, wait
 from kapelle.nodes.registry import InstalledRegistry
 from kapelle.nodes.services import Services
-from kapelle.state.approval import Approval, Ask, Choice
-from kapelle.state.budget import Usage
+from kapelle.state.approval import Approval, Ask
 from kapelle.state.errors import (
     BadTask,
     EmptyTask,
@@ -32,7 +32,7 @@ from kapelle.state.errors import (
     UnknownThread,
 )
 from kapelle.state.event import Event
-from kapelle.state.task import Result, Task
+from kapelle.state.task import Task
 
 Graph = StateGraph[Any, Any, Any, Any] | CompiledStateGraph[Any, Any, Any, Any]
 LEASE = 30.0
@@ -42,111 +42,6 @@ RECOVER = 16
 ENDED = ("done", "partial", "failed", "refused")
 
 log = logging.getLogger("kapelle")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """One execution: how it stands, what left it, what it asks."""
-
-    thread: str
-    graph: str
-    status: str
-    """`running`, `waiting`, `done`, `partial`, `failed` or `refused`."""
-    task: Task
-    result: Result | None = None
-    """What left the run; None while it runs or waits."""
-    asks: tuple["OpenAsk", ...] = ()
-    """What waits for a person, oldest first."""
-    approvals: tuple[Approval, ...] = ()
-    """What people answered, oldest first."""
-
-    @property
-    def usage(self) -> Usage:
-        """What the run used, as far as its result says."""
-        return self.result.usage if self.result else Usage()
-
-    def document(self) -> dict[str, JsonValue]:
-        """The run as plain JSON that every reader takes: NaN and infinity stand in it as text."""
-        return {
-            "thread": self.thread,
-            "graph": self.graph,
-            "status": self.status,
-            "task": self.task.document(),
-            "result": self.result.document() if self.result else None,
-            "asks": [each.ask.document() for each in self.asks],
-            "approvals": [approval.document() for approval in self.approvals],
-        }
-
-
-@dataclass(frozen=True)
-class OpenAsk:
-    """An ask of a run, with the ways to answer it; each returns the run as it then stands."""
-
-    ask: Ask
-    runs: "Runs" = field(repr=False)
-
-    @property
-    def id(self) -> str:
-        """What the command line and `Runs.answer` know it by."""
-        return self.ask.id
-
-    @property
-    def question(self) -> str:
-        """What a person is to decide."""
-        return self.ask.question
-
-    @property
-    def reason(self) -> str:
-        """Why nobody else could decide it."""
-        return self.ask.reason
-
-    @property
-    def evidence(self) -> JsonValue:
-        """What is shown; approved, it becomes the output."""
-        return self.ask.evidence
-
-    @property
-    def offers(self) -> tuple[Choice, ...]:
-        """The answers that make sense."""
-        return self.ask.offers
-
-    def approve(self, *, by: str) -> Run:
-        """Accept what is shown."""
-        return wait(self.aapprove(by=by))
-
-    def edit(self, value: JsonValue, *, by: str) -> Run:
-        """Replace what is shown."""
-        return wait(self.aedit(value, by=by))
-
-    def reject(self, reason: str = "", *, by: str) -> Run:
-        """Refuse it."""
-        return wait(self.areject(reason, by=by))
-
-    def respond(self, value: JsonValue, *, by: str) -> Run:
-        """Say something and have it done again."""
-        return wait(self.arespond(value, by=by))
-
-    async def aapprove(self, *, by: str) -> Run:
-        """`approve`, to be awaited."""
-        return await self._answer("approve", by)
-
-    async def aedit(self, value: JsonValue, *, by: str) -> Run:
-        """`edit`, to be awaited."""
-        return await self._answer("edit", by, value=value)
-
-    async def areject(self, reason: str = "", *, by: str) -> Run:
-        """`reject`, to be awaited."""
-        return await self._answer("reject", by, reason=reason)
-
-    async def arespond(self, value: JsonValue, *, by: str) -> Run:
-        """`respond`, to be awaited."""
-        return await self._answer("respond", by, value=value)
-
-    async def _answer(
-        self, decision: Choice, by: str, value: JsonValue = None, reason: str = ""
-    ) -> Run:
-        answer = Approval(decision=decision, by=by, value=value, reason=reason)
-        return await self.runs.answer(self.ask.id, answer)
 
 
 class Runs:
@@ -271,7 +166,7 @@ class Runs:
             status=row.status,
             task=row.task,
             result=row.result,
-            asks=tuple(OpenAsk(ask, self) for ask in asks),
+            asks=tuple(OpenAsk(ask, self.answer) for ask in asks),
             approvals=tuple(_stamped(ask, ask.answer) for ask in answered if ask.answer),
         )
 

@@ -15,7 +15,7 @@ from kapelle.checkpoints.doctor import Finding
 from kapelle.checkpoints.holder import has_died
 from kapelle.checkpoints.runbook import RunRow
 from kapelle.checkpoints.stats import Stats
-from kapelle.runs import Run
+from kapelle.execution import Run
 from kapelle.state.approval import Ask
 from kapelle.state.budget import Usage
 from kapelle.state.estimate import Estimate, Forecast

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kapelle.checkpoints.runbook import RunRow
-from kapelle.runs import Run
+from kapelle.execution import Run
 from kapelle.showing import (
     STYLES,
     clean,
