@@ -10,8 +10,8 @@
                            ├═ review ×N ─ gather       a part its author is not sure of
                            ├─ reconcile ─┬─ gather     claims that can't all hold
                            │             └─ arbitrate ─ reconcile
-                           ├─ synthesize ─ judge ─ gather
-                           ├─ judge ─ gather           a draft, once its judge can be paid
+                           ├─ synthesize ─ gather
+                           ├─ judge ─ gather           a draft, once what it claims is reconciled
                            └─ END                      with a result
 
 Remembers   kapelle.state.team.Team
@@ -115,15 +115,14 @@ def manager_worker(
         graph.add_edge(name, "gather")
     graph.add_edge("approve", "gather")
     graph.add_edge("part", "gather")
+    graph.add_edge("synthesize", "gather")
     if judge is None:
         graph.add_edge("reconcile", "gather")
-        graph.add_edge("synthesize", "gather")
     else:
         graph.add_node("arbitrate", arbitrate(judge, limits, parts_of))
         graph.add_conditional_edges("reconcile", by_doubt, ["arbitrate", "gather"])
         graph.add_edge("arbitrate", "reconcile")
         graph.add_node("judge", judging(judge, limits))
-        graph.add_edge("synthesize", "judge")
         graph.add_edge("judge", "gather")
         graph.add_node("review", review(judge, limits), input_schema=Doubtful)
         graph.add_edge("review", "gather")

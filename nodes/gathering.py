@@ -36,6 +36,7 @@ from kapelle.state.team import (
     refused,
     shortage,
     standings,
+    with_claims,
 )
 
 
@@ -78,7 +79,9 @@ def gather(workers: Sequence[Agent], policy: Policy, *, judged: bool = False) ->
         elif move == "replan" and now["plan"] is not None and not now["anew"]:
             update |= {"feedback": reasons(now), "replans": now["replans"] + 1}
         elif move == "end" and now["result"] is not None:
-            place.tell("run", now["result"].status, task=state["task"].id)
+            left = with_claims(now["result"], now.get("claims", ()))
+            update |= {"result": left}
+            place.tell("run", left.status, task=left.task)
         return update | {"move": move}
 
     return gather

@@ -33,8 +33,8 @@ def judge(critic: Agent, policy: Policy) -> Judge:
 
     async def judge(state: Team, runtime: Runtime[Services]) -> dict[str, Any]:
         place, task, draft, plan = here(runtime), state["task"], state["draft"], state["plan"]
-        if draft is None or plan is None or state["escalation"] is not None:
-            return {}  # the run ended, or waits for a person already
+        assert draft is not None
+        assert plan is not None
         goals = {t.id: t.goal for t in plan.tasks}
         brief = Brief(
             results=state["results"] | {task.id: draft},

@@ -67,12 +67,13 @@ def plan(planner: Agent, workers: Sequence[Agent], policy: Policy) -> Planner:
             "results": Overwrite({}),
             "revisions": Overwrite({}),
             "assigned": {},
-            "standby": {},
             "passed": (),
             "kept_back": (),
             "mail": {},
             "feedback": (),
             "draft": None,
+            "vetted": False,
+            "redrafts": 0,
             "verdict": None,
             "escalation": None,
             "answer": None,
@@ -80,6 +81,8 @@ def plan(planner: Agent, workers: Sequence[Agent], policy: Policy) -> Planner:
             "found": (),
             "contradictions": (),
             "reviewed": (),
+            "planned": (),
+            "claims": (),
             "reviews": 0,
             "replans": 0,
             "spent": Usage(),
@@ -145,7 +148,8 @@ class _Planning:
             return {"spent": spent, "result": left}
         tasks, _ = read_tasks(made.output)
         why = f"{len(tasks)} subtasks, for each of which somebody fits, within the budget"
-        return {"spent": spent} | self._ready(task, tasks, place, why)
+        said = {"spent": spent, "planned": made.claims}
+        return said | self._ready(task, tasks, place, why)
 
     def _ready(self, task: Task, tasks: tuple[Task, ...], place: Here, why: str) -> dict[str, Any]:
         data: dict[str, JsonValue] = {"tasks": len(tasks)}

@@ -1,4 +1,4 @@
-"""Reconcile what a team's workers claim: before their work is merged, nothing contradicts unseen.
+"""Reconcile what a team claims: before its work is merged, and once more with what the draft says.
 
 gather ─ reconcile ─┬─ gather      settled; who relied on what fell works again
                     └─ arbitrate ─ reconcile       what no rule settles, by the judge;
@@ -18,16 +18,16 @@ from kapelle.state.review import (
     Found,
     again,
     answered_by,
-    claims_of,
     flagged,
-    promised,
     recorded,
+    sent_back,
+    standing,
     still_open,
     to_review,
     told,
 )
 from kapelle.state.task import Plan, Revision, merge_revisions
-from kapelle.state.team import Team, advice
+from kapelle.state.team import Team, advice, claimed, presented, to_claim, used, with_record
 
 
 class Reviewer(Protocol):
@@ -46,14 +46,10 @@ def reconcile(policy: Policy, *, judged: bool) -> Reviewer:
 
     async def reconcile(state: Team, runtime: Runtime[Services]) -> dict[str, Any]:
         place, answer, found = here(runtime), state["answer"], state["found"]
-        plan, results = _plan(state), state["results"]
         if answer is not None and answer.decision == "respond":
-            orders = told(found, advice(answer), plan, results)
-            done = {"found": (), "answer": None, "reviewed": ()}
-            record = recorded(state["contradictions"], found)
-            return done | {"revisions": orders, "contradictions": record}
-        claims, promises = claims_of(results), promised(plan.tasks)
-        case, held = Case(claims, promises, state["task"].id, place, policy), await held_by(place)
+            return _told(state, advice(answer))
+        case = Case(claimed(state), to_claim(state), state["task"].id, place, policy)
+        held = await held_by(place)
         if answer is not None:
             found = answered_by(found, answer, held)
         elif not found:
@@ -64,29 +60,66 @@ def reconcile(policy: Policy, *, judged: bool) -> Reviewer:
         if ask is not None:
             return {"answer": None, "found": found, "escalation": ask}
         found = await case.decided(found, held)
-        return {"answer": None} | _closed(state, found, place, policy)
+        return {"answer": None} | _closed(state, found, place, policy, judged=judged)
 
     return reconcile
 
 
-def _closed(state: Team, found: Found, place: Here, policy: Policy) -> dict[str, Any]:
-    """Who works again; what is recorded."""
-    plan, results = _plan(state), state["results"]
+def _told(state: Team, what: str) -> dict[str, Any]:
+    """A person answered `what` instead of deciding: whoever claimed what is open works again."""
+    found, draft = state["found"], state["draft"]
+    record = recorded(state["contradictions"], found)
+    update: dict[str, Any] = {"found": (), "answer": None, "reviewed": (), "contradictions": record}
+    update |= {"revisions": told(found, what, _plan(state), state["results"])}
+    return update if draft is None else update | _redraft(state, (what,))
+
+
+def _closed(
+    state: Team, found: Found, place: Here, policy: Policy, *, judged: bool
+) -> dict[str, Any]:
+    """Who works again; what is recorded, and what stands."""
+    plan, results, draft, whole = _plan(state), state["results"], state["draft"], state["task"].id
     orders = again(found, plan, results) if state["reviews"] < policy.reviews else {}
     reviews = state["reviews"] + bool(orders)
-    if not orders:
-        found = flagged(found, plan)
+    amiss = _amiss(state, found, policy)
+    if not orders and not amiss:
+        found = flagged(found, plan, whole)
     orders = merge_revisions(orders, _letters(state, policy, place))
     for task, order in orders.items():
         why = "; ".join(order.feedback) or "a message asks for it"
         place.tell("choice", "reopened", task=task, why=why, mark=order.number)
-    return {
+    if amiss:
+        why, mark = "; ".join(amiss), f"draft/{state['redrafts']}"
+        place.tell("choice", "reopened", task=whole, why=why, mark=mark)
+    record = recorded(state["contradictions"], found)
+    update = {
         "found": (),
-        "contradictions": recorded(state["contradictions"], found),
-        "reviewed": to_review(plan, results),
+        "contradictions": record,
+        "reviewed": to_review(plan, results, state.get("planned", ())),
         "reviews": reviews,
         "revisions": orders,
+        "claims": standing(claimed(state), found),
     }
+    if draft is None:
+        return update
+    if orders or amiss:
+        return update | _redraft(state, amiss)
+    draft = with_record(draft, record).model_copy(update={"usage": used(state)})
+    return update | {"vetted": True} | presented(draft, judged=judged)
+
+
+def _amiss(state: Team, found: Found, policy: Policy) -> tuple[str, ...]:
+    """What whoever merged is to mend, if that may be once more."""
+    draft = state["draft"]
+    if draft is None or draft.agent is None or state.get("redrafts", 0) >= policy.reviews:
+        return ()
+    return sent_back(found, draft)
+
+
+def _redraft(state: Team, said: tuple[str, ...]) -> dict[str, Any]:
+    """The update by which a draft is dropped and made anew."""
+    feedback = (*state["feedback"], *said)
+    return {"draft": None, "feedback": feedback, "redrafts": state.get("redrafts", 0) + bool(said)}
 
 
 def _letters(state: Team, policy: Policy, place: Here) -> dict[str, Revision]:

@@ -1,6 +1,5 @@
 """Merge what the workers gave back, once nothing in it contradicts unseen."""
 
-from collections.abc import Sequence
 from typing import Any, Protocol
 
 from langgraph.runtime import Runtime
@@ -9,12 +8,22 @@ from kapelle.nodes.agent import Agent
 from kapelle.nodes.call import call
 from kapelle.nodes.here import here
 from kapelle.nodes.services import Services
-from kapelle.state.context import Contradiction
 from kapelle.state.delivery import overflow, post
 from kapelle.state.policy import Policy
 from kapelle.state.shortage import cut_short
 from kapelle.state.task import Brief, Failure, FailureKind, Plan, Result, contradicted
-from kapelle.state.team import Team, finished, leaves, missing, never_begun, unfunded, used
+from kapelle.state.team import (
+    Team,
+    finished,
+    leaves,
+    missing,
+    never_begun,
+    presented,
+    unfunded,
+    unvetted,
+    used,
+    with_record,
+)
 
 
 class Synthesizer(Protocol):
@@ -32,9 +41,8 @@ def synthesize(merger: Agent | None, policy: Policy, *, judged: bool) -> Synthes
         place, plan, task = here(runtime), state["plan"], state["task"]
         assert plan is not None
         good = finished(state["results"])
-        found = state["contradictions"]
         held = post(state["results"], policy.channels, state["passed"]).held
-        lost = (*missing(plan, state["results"], state["revisions"]), *_omitted(found), *held)
+        lost = (*missing(plan, state["results"], state["revisions"]), *held)
         if not good:
             return {"result": _nothing(state, plan)}
         brief = Brief(
@@ -49,7 +57,7 @@ def synthesize(merger: Agent | None, policy: Policy, *, judged: bool) -> Synthes
             )
         else:
             made = await call(merger, task, brief, here=place, policy=policy)
-        spent = state["spent"] + made.usage
+        update = {"spent": state["spent"] + made.usage, "vetted": False}
         undone = [r for i, r in state["results"].items() if i not in good] if lost else []
         short = cut_short([made, *undone])
         draft = made.model_copy(
@@ -57,30 +65,23 @@ def synthesize(merger: Agent | None, policy: Policy, *, judged: bool) -> Synthes
                 "failure": short or made.failure or overflow(held),
                 "status": "partial" if lost and made.status == "done" else made.status,
                 "missing": lost,
-                "contradictions": (*found, *contradicted(state["results"].values())),
+                "contradictions": contradicted(state["results"].values()),
                 "usage": used(state) + made.usage,
             }
         )
         if made.status == "failed":
-            left = _kept(draft, plan, good)
+            left = with_record(_kept(draft, plan, good), state["contradictions"])
             if made.failure is not None and made.failure.kind == "budget":
-                return {"spent": spent} | unfunded(task, left, policy, capped=state["capped"])
-            return {"spent": spent, "result": left}
-        if made.status == "waiting" and made.escalation is not None:
-            about = made.escalation.model_copy(update={"about": "result"})
-            kept = draft.model_copy(update={"status": "partial" if lost else "done"})
-            return {"spent": spent, "draft": kept, "escalation": about}
-        return {
-            "spent": spent,
-            **({"draft": draft} if judged else {"result": draft}),
-        }
+                return update | unfunded(task, left, policy, capped=state["capped"])
+            return update | {"result": left}
+        if made.status == "waiting":
+            draft = draft.model_copy(update={"status": "partial" if lost else "done"})
+        if unvetted({**state, "draft": draft, "vetted": False}):
+            return update | {"draft": draft}
+        draft = with_record(draft, state["contradictions"])
+        return update | presented(draft, judged=judged)
 
     return synthesize
-
-
-def _omitted(found: Sequence[Contradiction]) -> tuple[str, ...]:
-    """The keys that were promised and not delivered, as `task/key`."""
-    return tuple(f"{t}/{c.key}" for c in found if c.kind == "omission" for t in c.promised)
 
 
 def _nothing(state: Team, plan: Plan) -> Result:

@@ -10,7 +10,7 @@ from typing import TypedDict
 from kapelle.state.approval import Approval, Escalation
 from kapelle.state.context import Claim, Contradiction
 from kapelle.state.resolving import at_stake
-from kapelle.state.review import Found, promised
+from kapelle.state.review import Found, omitted, promised, standing
 from kapelle.state.task import Result, Status, Task
 
 Rests = Callable[[set[str]], Iterable[str]]
@@ -50,14 +50,12 @@ def leaving(result: Result, found: Found, rests: Rests) -> Result:
     Tasks whose work rests on what fell are flagged; a promise that nobody kept is missing.
     """
     record = tuple(c.model_copy(update={"flagged": _resting(c, rests)}) for c in found)
-    fallen = {claim.model_dump_json() for c in found for claim in c.losing}
-    claims = [c for c in result.claims if not fallen or c.model_dump_json() not in fallen]
-    lost = tuple(f"{t}/{c.key}" for c in found if c.kind == "omission" for t in c.promised)
+    lost = omitted(found)
     status: Status = "partial" if lost else result.status
     return result.model_copy(
         update={
             "status": status,
-            "claims": tuple(claims),
+            "claims": standing(result.claims, found),
             "missing": (*result.missing, *lost),
             "contradictions": (*record, *result.contradictions),
         }

@@ -3,6 +3,7 @@
 Pure: a pattern of any shape can use it. `Review` is one pass over the claims of finished results.
 """
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -40,10 +41,13 @@ def promised(tasks: Iterable[Task]) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def to_review(plan: Plan, results: Mapping[str, Result]) -> tuple[str, ...]:
+def to_review(
+    plan: Plan, results: Mapping[str, Result], planned: Sequence[Claim] = ()
+) -> tuple[str, ...]:
     """What there is to review: the finished results, if any of them or the plan says anything."""
     done = {t: r for t, r in sorted(results.items()) if r.status in ("done", "partial")}
-    says = any(t.promises for t in plan.tasks) or any(r.claims or r.messages for r in done.values())
+    says = planned or any(t.promises for t in plan.tasks)
+    says = says or any(r.claims or r.messages for r in done.values())
     return tuple(f"{task}@{result.revision}" for task, result in done.items()) if says else ()
 
 
@@ -200,15 +204,40 @@ def _orders(
     }
 
 
-def resting_on(found: Contradiction, plan: Plan) -> tuple[str, ...]:
-    """The tasks whose work rests on what does not stand: its makers, and all that built on them."""
-    known = {task.id for task in plan.tasks} & set(at_stake(found))
+def sent_back(found: Iterable[Contradiction], draft: Result) -> tuple[str, ...]:
+    """What is to be mended in a draft: what its author claims and does not stand, or omitted."""
+    own = {claim.model_dump_json() for claim in draft.claims}
+    return tuple(
+        advice(one)
+        for one in found
+        if not own.isdisjoint(claim.model_dump_json() for claim in one.losing)
+        or (one.kind == "omission" and draft.task in one.promised)
+    )
+
+
+def resting_on(found: Contradiction, plan: Plan, whole: str) -> tuple[str, ...]:
+    """The tasks whose work rests on what does not stand: its makers, and all that built on them.
+
+    `whole` is the id of the task they are parts of: who planned or merged it may be a maker too.
+    """
+    known = {whole, *(task.id for task in plan.tasks)} & set(at_stake(found))
     return tuple(sorted(known | dependents(plan, known)))
 
 
-def flagged(found: Iterable[Contradiction], plan: Plan) -> Found:
+def flagged(found: Iterable[Contradiction], plan: Plan, whole: str) -> Found:
     """The record, where nobody works again any more: with the tasks that rest on what fell."""
-    return tuple(c.model_copy(update={"flagged": resting_on(c, plan)}) for c in found)
+    return tuple(c.model_copy(update={"flagged": resting_on(c, plan, whole)}) for c in found)
+
+
+def standing(claims: Iterable[Claim], found: Iterable[Contradiction]) -> tuple[Claim, ...]:
+    """The claims without those that fell."""
+    fallen = {claim.model_dump_json() for c in found for claim in c.losing}
+    return tuple(c for c in claims if not fallen or c.model_dump_json() not in fallen)
+
+
+def omitted(found: Iterable[Contradiction]) -> tuple[str, ...]:
+    """The keys that were promised and not delivered, as `task/key`."""
+    return tuple(f"{t}/{c.key}" for c in found if c.kind == "omission" for t in c.promised)
 
 
 def recorded(old: Iterable[Contradiction], new: Iterable[Contradiction]) -> Found:
@@ -220,11 +249,30 @@ def recorded(old: Iterable[Contradiction], new: Iterable[Contradiction]) -> Foun
     kept = {_matter(c): c for c in old if c.kind != "omission"}
     for one in new:
         before = kept.get(_matter(one))
-        again = before is not None and before.rule is not None and one.rule == "decided"
-        kept[_matter(one)] = (
-            before.model_copy(update={"flagged": one.flagged}) if before and again else one
-        )
+        same = before is not None and before.rule is not None and one.rule == "decided"
+        kept[_matter(one)] = _joined(before, one) if before and same else one
     return tuple(kept[matter] for matter in sorted(kept))
+
+
+def _joined(before: Contradiction, now: Contradiction) -> Contradiction:
+    """What decided it, with who has claimed something since."""
+    known = {_voice(claim) for claim in before.claims}
+    sides = list(before.sides)
+    for side in now.sides:
+        fresh = tuple(c for c in side.claims if _voice(c) not in known)
+        at = next((n for n, s in enumerate(sides) if s.claims and s.value == side.value), None)
+        if fresh and at is not None:
+            more = {"claims": (*sides[at].claims, *fresh)}
+            sides[at] = sides[at].model_copy(update=more)
+        elif fresh:
+            sides.append(side.model_copy(update={"claims": fresh, "held": ""}))
+    sides.sort(key=lambda side: not side.stands)
+    return before.model_copy(update={"flagged": now.flagged, "sides": tuple(sides)})
+
+
+def _voice(claim: Claim) -> tuple[str, str, str]:
+    """Who says what where, however sure and whatever had been read."""
+    return claim.by, claim.task, json.dumps(claim.value, sort_keys=True)
 
 
 def still_settled(new: Found, old: Found) -> Found:

@@ -10,12 +10,13 @@ from pydantic import JsonValue
 from kapelle.state.approval import Approval, Escalation
 from kapelle.state.breaker import at_fault
 from kapelle.state.budget import Budget, Usage
-from kapelle.state.context import Contradiction
+from kapelle.state.context import Claim, Contradiction
 from kapelle.state.delivery import ask_to_carry, post, sent
+from kapelle.state.leaving import asserts
 from kapelle.state.message import Message
 from kapelle.state.noun import Noun
 from kapelle.state.policy import Policy
-from kapelle.state.review import to_review
+from kapelle.state.review import claims_of, omitted, promised, to_review
 from kapelle.state.shortage import ask_for_more, cut_short, goes_on, once_funded
 from kapelle.state.skills import AgentCard, choose, fits
 from kapelle.state.task import (
@@ -79,6 +80,10 @@ class Team(TypedDict, total=False):
     """For the planner or the synthesizer: what was wrong."""
     draft: Result | None
     """The synthesized result before it is accepted."""
+    vetted: bool
+    """Whether what the draft claims was compared with all else that is claimed."""
+    redrafts: int
+    """How many times reviews sent a draft back."""
     verdict: Verdict | None
     escalation: Escalation | None
     """What a person is asked about the plan or the draft."""
@@ -92,6 +97,10 @@ class Team(TypedDict, total=False):
     """The record of all reviews."""
     reviewed: tuple[str, ...]
     """The results that were reviewed last."""
+    planned: tuple[Claim, ...]
+    """What the planner claims."""
+    claims: tuple[Claim, ...]
+    """What stands of all that is claimed, by the last review."""
     reviews: int
     """How many times reviews sent work back."""
     spent: Usage
@@ -383,7 +392,7 @@ def next_move(state: Team, policy: Policy) -> Move:
     if plan is None or state["anew"]:
         return "replan"
     if state["draft"] is not None:
-        return "judge"
+        return "reconcile" if unvetted(state) else "judge"
     return _going_on(state, plan, policy)
 
 
@@ -393,7 +402,52 @@ def _going_on(state: Team, plan: Plan, policy: Policy) -> Move:
         return "work"
     if "lost" in stand and state["replans"] < policy.replans and not broke(state):
         return "replan"
-    return "synthesize" if to_review(plan, state["results"]) == state["reviewed"] else "reconcile"
+    seen = to_review(plan, state["results"], state.get("planned", ())) == state["reviewed"]
+    return "synthesize" if seen else "reconcile"
+
+
+def unvetted(state: Team) -> bool:
+    """Whether a draft claims, or was to claim, what nobody has compared with all else yet."""
+    draft, keys = state["draft"], dict.fromkeys(state["task"].promises)
+    return draft is not None and not state.get("vetted") and asserts(draft, keys)
+
+
+def claimed(state: Team) -> list[Claim]:
+    """All that a team claims: its planner, those whose work is finished, and the draft."""
+    draft = state["draft"].claims if state["draft"] else ()
+    return [*state.get("planned", ()), *claims_of(state["results"]), *draft]
+
+
+def to_claim(state: Team) -> dict[str, tuple[str, ...]]:
+    """Which tasks promised a key; what the whole promised is looked for in the draft."""
+    return promised((*parts_of(state), *([state["task"]] if state["draft"] else [])))
+
+
+def with_record(draft: Result, record: Sequence[Contradiction]) -> Result:
+    """A draft, with what could not all hold; a promise that nobody kept is missing."""
+    lost = tuple(key for key in omitted(record) if key not in draft.missing)
+    nested = tuple(c for c in draft.contradictions if c not in record)
+    return draft.model_copy(
+        update={
+            "status": "partial" if lost and draft.status == "done" else draft.status,
+            "missing": (*draft.missing, *lost),
+            "contradictions": (*record, *nested),
+        }
+    )
+
+
+def presented(draft: Result, *, judged: bool) -> dict[str, Any]:
+    """The update by which a draft goes on: to the person its author turned to, its judge, out."""
+    if draft.escalation is not None:
+        ask = draft.escalation.model_copy(update={"about": "result"})
+        return {"draft": draft, "escalation": ask}
+    return {"draft": draft} if judged else {"result": draft}
+
+
+def with_claims(left: Result, stand: Iterable[Claim]) -> Result:
+    """What leaves a team, with all that stands of what was claimed in it."""
+    good = left.status in ("done", "partial")
+    return left.model_copy(update={"claims": tuple(stand) if good else ()})
 
 
 def shortage(state: Team, policy: Policy) -> Escalation | None:

@@ -396,6 +396,7 @@ def left_tree(state: Tree) -> Result:
     if bad is not None:  # there was no room to merge it: it leaves as it is
         output = {name: result.output for name, result in good_ones(state).items()}
         missing, below = (*missing, f"{task.id}/{MERGE}"), [*below, bad]
+    said = [r for r in (managed, *below, merged) if r]
     status: Status = "partial" if missing else "done"
     if below and not any(map(is_good, below)):
         status = "refused" if all(r.status == "refused" for r in below) else "failed"
@@ -404,12 +405,12 @@ def left_tree(state: Tree) -> Result:
         status=status,
         output=output,
         agent=merged.agent if merged else None,
-        claims=asserted([*filter(is_good, below), *([merged] if merged else [])]),
+        claims=asserted(filter(is_good, said)),
         failure=cut_short(below) or next((r.failure for r in below if r.failure), None),
         usage=usage,
         missing=missing,
         parts=_reported(failed),
-        contradictions=contradicted([*below, *([merged] if merged else [])]),
+        contradictions=contradicted(said),
     )
 
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from kapelle.state.approval import Approval, Choice, Escalation
 from kapelle.state.breaker import give_up
 from kapelle.state.budget import Usage
+from kapelle.state.context import Claim
 from kapelle.state.ladder import weighed
 from kapelle.state.policy import Policy
 from kapelle.state.skills import AgentCard
@@ -134,6 +135,7 @@ def test_what_a_part_is_missing_is_named_under_it() -> None:
 
 TWO = planned(a="", b="")
 LOST = made("b", "failed", "raised")
+SAYS = made("task", claims=(Claim(key="x", value="y"),))
 
 
 @pytest.mark.parametrize(
@@ -152,6 +154,10 @@ LOST = made("b", "failed", "raised")
         (team(TWO, result=made("task")), "end"),
         (team(None, result=made("task", "failed", "raised")), "end"),
         (team(TWO, escalation=Escalation(question="Well?"), result=made("task")), "end"),
+        (team(TWO, draft=made("task")), "judge"),
+        (team(TWO, draft=SAYS), "reconcile"),
+        (team(TWO, draft=SAYS, vetted=True), "judge"),
+        (team(TWO, draft=made("task"), task=Task(goal="all", promises=("x",))), "reconcile"),
     ],
 )
 def test_what_comes_next(state: Team, move: str) -> None:

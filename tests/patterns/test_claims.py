@@ -6,8 +6,9 @@ import pytest
 from langgraph.store.memory import InMemoryStore
 
 from kapelle.graphs import manager_worker, pipeline
-from kapelle.nodes.agent import as_agent
+from kapelle.nodes.agent import Agent, as_agent
 from kapelle.nodes.pattern import Pattern
+from kapelle.state.approval import Escalation
 from kapelle.state.context import Claim, Condition, Constraint, Key, MasterContext
 from kapelle.state.message import Channel, Message
 from kapelle.state.policy import Policy
@@ -260,6 +261,172 @@ async def test_the_context_lies_in_the_graph_s_own_store(crew: Crew) -> None:
     await app.ainvoke({"task": Task(goal="all")})
     kept = store.search(("kapelle", "contexts"), limit=100)
     assert [i.value["decision"]["value"] for i in kept if "decision" in i.value] == ["React"]
+
+
+# ── who plans and who merges ──────────────────────────────────────────────────────────────────
+
+AGREED = {"a": says("React"), "b": says("React"), "page": "a page"}
+
+
+def merged(crew: Crew, *drafts: object, plan: object = PLAN, **more: Any) -> Pattern:
+    """A team whose workers agree on React; its synthesizer gives these drafts."""
+    return manager_worker(
+        plan=crew.planner(plan),
+        workers=[crew.worker(**more.pop("script", AGREED))],
+        synthesize=crew.worker("merger", task=list(drafts)),
+        **{"policy": QUICK, **more},
+    )
+
+
+async def test_a_synthesizer_that_contradicts_its_workers_merges_again(
+    crew: Crew, saver: Saver
+) -> None:
+    run = await Run(merged(crew, says("Vue"), says("React")), saver).go()
+    (found,) = run.result.contradictions
+    assert [(s.value, s.stands, [c.by for c in s.claims]) for s in found.sides] == [
+        ("React", True, ["worker", "worker"]),
+        ("Vue", False, ["merger"]),
+    ]
+    assert (found.rule, found.flagged, run.result.output) == ("decided", (), "React")
+    assert crew.briefs["task"][-1].feedback == (f'{UI} is decided (decided): "React"; keep to it',)
+    assert crew.did == {"task": 3, "a": 1, "b": 1, "page": 1}  # the plan and two drafts
+    reopened = [e.task for e in await run.events() if e.what == "reopened"]
+    assert reopened == ["task"]
+
+
+async def test_a_synthesizer_that_insists_is_flagged_and_what_it_claims_falls(
+    crew: Crew, memory: Saver
+) -> None:
+    run = await Run(merged(crew, says("Vue")), memory).go()
+    (found,) = run.result.contradictions
+    assert (found.rule, found.flagged) == ("decided", ("task",))
+    assert [(c.by, c.value) for c in run.result.claims] == [("worker", "React")] * 2
+
+
+async def test_what_a_synthesizer_claims_anew_is_held_from_then_on(
+    crew: Crew, memory: Saver
+) -> None:
+    run = await Run(merged(crew, says("PostgreSQL", key="db")), memory).go()
+    assert run.result.contradictions == ()
+    held = (await run.services.memory.context("t1")).decisions
+    assert [(d.key, d.by) for d in held] == [("db", ("merger",)), (UI, ("worker",))]
+    assert [c.key for c in run.result.claims] == [UI, UI, "db"]
+
+
+async def test_a_synthesizer_that_joins_one_of_two_sides_is_in_the_record(
+    crew: Crew, memory: Saver
+) -> None:
+    script = {"a": says("React", 0.9), "b": [says("Vue", 0.5), says("React")], "page": "-"}
+    run = await Run(merged(crew, says("Vue"), script=script), memory).go()
+    (found,) = run.result.contradictions
+    assert (found.rule, found.flagged) == ("evidence", ("task",))
+    assert [(s.value, sorted(c.by for c in s.claims)) for s in found.sides] == [
+        ("React", ["worker", "worker"]),
+        ("Vue", ["merger", "worker"]),
+    ]
+
+
+async def test_a_judge_sees_a_draft_only_once_it_is_reconciled(crew: Crew, memory: Saver) -> None:
+    graph = merged(crew, says("Vue"), says("React"), judge=crew.judge())
+    run = await Run(graph, memory).go()
+    assert run.result.status == "done"
+    judged = [brief.results["task"] for brief in crew.briefs["task"] if "task" in brief.results]
+    assert [(draft.output, len(draft.contradictions)) for draft in judged] == [("React", 1)]
+    assert run.result.usage.calls == len(crew.by)
+
+
+ORDER = MasterContext(keys=(Key(name="steps", type="order"),))
+
+
+async def test_what_nobody_can_settle_of_a_draft_goes_to_a_person(crew: Crew, saver: Saver) -> None:
+    first, last = says("build < test", key="steps"), says("test < build", key="steps")
+    run = Run(merged(crew, last, first, script={"a": first, "b": "-", "page": "-"}), saver)
+    run.task = Task(goal="all", context=ORDER)
+    (ask,) = (await run.go()).asks.values()
+    assert [s["claims"][0]["by"] for s in ask.value.evidence["sides"]["steps"]] == [
+        "worker",
+        "merger",
+    ]
+    await run.answer(decision="respond", value="Build first!")
+    assert crew.briefs["task"][-1].feedback == ("ann says: Build first!",)
+    assert run.result.output == "build < test"
+
+
+async def test_a_judge_rules_on_what_a_draft_claims_and_that_is_paid_for(
+    crew: Crew, saver: Saver
+) -> None:
+    first, last = says("build < test", key="steps"), says("test < build", key="steps")
+    judge = crew.judge(Verdict(decision="accept", rulings={"steps": "test < build"}))
+    script = {"a": [first, last], "b": "-", "page": "-"}
+    run = Run(merged(crew, last, script=script, judge=judge), saver)
+    run.task = Task(goal="all", context=ORDER)
+    (found,) = (await run.go()).result.contradictions
+    assert (found.rule, found.decision and found.decision.who) == ("judge", "critic")
+    assert crew.did["a"] == 2  # who had claimed the other order
+    assert run.result.usage.calls == len(crew.by)
+
+
+async def test_what_the_planner_claims_is_compared_as_well(crew: Crew, memory: Saver) -> None:
+    plan = says("Vue", 0.5).model_copy(update={"output": PLAN})
+    run = await Run(merged(crew, "merged", plan=plan), memory).go()
+    (found,) = run.result.contradictions
+    assert found.decision is not None
+    assert (found.rule, found.decision.value, found.flagged) == ("evidence", "React", ("task",))
+    assert [c.by for c in found.losing] == ["planner"]
+
+
+async def test_what_the_whole_promised_is_asked_of_whoever_merges(
+    crew: Crew, memory: Saver
+) -> None:
+    run = Run(merged(crew, "nothing", says("2", key="api.version")), memory)
+    run.task = Task(goal="all", promises=("api.version",))
+    assert (await run.go()).result.status == "done"
+    assert crew.briefs["task"][-1].feedback == ("api.version was promised; claim it",)
+    assert run.result.contradictions == ()
+
+
+@pytest.mark.parametrize("synthesizer", [True, False])
+async def test_what_the_whole_promised_and_nobody_claims_is_missing(
+    crew: Crew, memory: Saver, *, synthesizer: bool
+) -> None:
+    merger = crew.worker("merger") if synthesizer else None
+    graph = manager_worker(
+        plan=crew.planner(PLAN), workers=[crew.worker()], synthesize=merger, policy=QUICK
+    )
+    run = Run(graph, memory)
+    run.task = Task(goal="all", promises=("api.version",))
+    await run.go()
+    assert (run.result.status, run.result.missing) == ("partial", ("task/api.version",))
+    assert [c.kind for c in run.result.contradictions] == ["omission"]
+
+
+async def test_a_draft_shown_to_a_person_is_reconciled_before(crew: Crew, saver: Saver) -> None:
+    asks = says("Vue").model_copy(update={"escalation": Escalation(question="Is it good?")})
+    run = await Run(merged(crew, asks), saver).go()
+    (ask,) = run.asks.values()
+    assert (ask.value.about, ask.value.question) == ("result", "Is it good?")
+    await run.answer()
+    (found,) = run.result.contradictions
+    assert (run.result.status, found.flagged) == ("done", ("task",))
+    assert [c.by for c in run.result.claims] == ["worker", "worker"]
+
+
+async def test_what_nested_teams_claim_is_compared_though_no_key_of_it_is_decided(
+    crew: Crew, memory: Saver
+) -> None:
+    def nested(name: str, order: str) -> Agent:
+        script = {name: says(order, key="steps")}
+        plan = crew.planner([task(name)], name=f"plan {name}")
+        inner = manager_worker(plan=plan, workers=[crew.worker(**script)], policy=QUICK)
+        return as_agent(inner, name=f"{name} team")
+
+    teams = [nested("x", "build < test"), nested("y", "test < build")]
+    plan = [task("a", agent="x team"), task("b", agent="y team")]
+    policy = QUICK.model_copy(update={"on_contradiction": "show"})
+    run = Run(manager_worker(plan=crew.planner(plan), workers=teams, policy=policy), memory)
+    run.task = Task(goal="all", context=ORDER)
+    (found,) = (await run.go()).result.contradictions
+    assert (found.kind, {c.by for c in found.claims}) == ("order", {"x team", "y team"})
 
 
 # ── messages ──────────────────────────────────────────────────────────────────────────────────

@@ -215,6 +215,18 @@ async def test_what_a_nested_pattern_claims_is_reconciled_around_it(memory: Save
     assert found.flagged == ("b",)
 
 
+@pytest.mark.parametrize("role", ["manager", "merge"])
+async def test_what_a_manager_of_a_tree_claims_is_compared(role: str, memory: Saver) -> None:
+    leaf = sayer("leaf", claims("React", 0.9), Reply(output="-"))
+    goals = claims("Vue", 0.5).model_copy(update={"output": "measure"})
+    roles: dict[str, Any] = {"merge": len, role: sayer("chief", goals)}
+    run = Run(hierarchy(leaf, branching=2, policy=QUICK, **roles), memory)
+    run.task = Task(goal="all", **items(2))
+    (found,) = (await run.go()).result.contradictions
+    assert found.decision is not None
+    assert (found.decision.value, [c.by for c in found.losing]) == ("React", ["chief"])
+
+
 @each_pattern
 def test_where_agents_do_not_write_to_each_other_channels_are_refused(made: Made) -> None:
     with pytest.raises(Misbuilt, match=r"has no channels: .*manager_worker"):
