@@ -13,7 +13,7 @@ from sqlalchemy import Connection, select
 from kapelle.checkpoints.ids import version
 from kapelle.checkpoints.reading import Version, View, bare_of, last, values, written
 from kapelle.checkpoints.statements import Found
-from kapelle.checkpoints.tables import checkpoints
+from kapelle.checkpoints.tables import checkpoints, ordered
 
 PAGE = 100
 """Checkpoints that are read at once."""
@@ -56,7 +56,8 @@ def _ancestors(connection: Connection, target: Found | None) -> Iterator[list[Fo
     if target is None:
         return
     here = [checkpoints.c[name] == target[name] for name in ("tenant", "thread", "place")]
-    newest_first = select(checkpoints).where(*here).order_by(checkpoints.c.seq.desc()).limit(PAGE)
+    in_order = select(checkpoints).where(*here, ordered(checkpoints.c.seq))
+    newest_first = in_order.order_by(checkpoints.c.seq.desc()).limit(PAGE)
     seq, wanted = target["seq"], target["parent"]
     while wanted is not None:
         rows = connection.execute(newest_first.where(checkpoints.c.seq < seq)).mappings().all()

@@ -26,7 +26,7 @@ from kapelle.checkpoints.journal import keep
 from kapelle.checkpoints.plain import brief, dump, plain
 from kapelle.checkpoints.secret import Secret
 from kapelle.checkpoints.statements import Row, same
-from kapelle.checkpoints.tables import asks, checkpoints, runs
+from kapelle.checkpoints.tables import asks, checkpoints, ordered, runs
 from kapelle.state.approval import CHOICES, Approval, Ask, Escalation
 from kapelle.state.errors import AlreadyAnswered, NotAllowed, Outdated, UnknownAsk
 from kapelle.state.event import Event
@@ -168,8 +168,8 @@ def having(
 ) -> list[Ask]:
     """The asks with one of these statuses, oldest first."""
     query = select(asks).where(asks.c.tenant == tenant, asks.c.status.in_(tuple(status)))
-    if thread is not None:
-        query = query.where(asks.c.thread == thread)
+    its = ordered(asks.c.asked_at) if thread is None else asks.c.thread == thread
+    query = query.where(its)
     rows = connection.execute(query.order_by(asks.c.asked_at, asks.c.id)).mappings()
     return [_ask(Secret.of(connection), row) for row in rows]
 

@@ -18,7 +18,7 @@ from kapelle.checkpoints.ids import exact, place, text
 from kapelle.checkpoints.marks import mark
 from kapelle.checkpoints.reading import View, tuples
 from kapelle.checkpoints.statements import Found, Query, Row
-from kapelle.checkpoints.tables import HASH, checkpoints, marks
+from kapelle.checkpoints.tables import HASH, checkpoints, marks, ordered
 from kapelle.state.errors import BadId
 
 PAGE = 50
@@ -134,6 +134,8 @@ def _query(names: frozenset[str]) -> Query:
     """The query for checkpoints of which all these values are asked."""
     query = select(checkpoints).where(checkpoints.c.tenant == bindparam("of_tenant"))
     query = query.where(*(CONDITIONS[name] for name in sorted(names & CONDITIONS.keys())))
+    if "id" not in names:
+        query = query.where(ordered(checkpoints.c.seq))
     for name in sorted(name for name in names if name.startswith("mark_")):
         index = marks.alias()
         hashed = index.c.mark == bindparam(f"of_{name}", type_=HASH)

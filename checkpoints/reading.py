@@ -19,7 +19,7 @@ from kapelle.checkpoints.growth import Growth
 from kapelle.checkpoints.ids import exact, place, text, version
 from kapelle.checkpoints.seal import Seal
 from kapelle.checkpoints.statements import Found, Query
-from kapelle.checkpoints.tables import blobs, checkpoints, writes
+from kapelle.checkpoints.tables import blobs, checkpoints, ordered, writes
 from kapelle.checkpoints.values import Value, chunks, stored, with_payloads
 from kapelle.state.errors import Unreadable
 
@@ -36,14 +36,14 @@ def _at(table: Table, *names: str) -> Iterator[ColumnElement[bool]]:
 
 PLACE = ("tenant", "thread", "place")
 
-_LAST = (
-    select(checkpoints).where(*_at(checkpoints, *PLACE)).order_by(checkpoints.c.seq.desc()).limit(1)
-)
+_HERE = select(checkpoints).where(*_at(checkpoints, *PLACE))
 
-LAST = Query(lambda _: _LAST)
+LAST = Query(
+    lambda _: _HERE.where(ordered(checkpoints.c.seq)).order_by(checkpoints.c.seq.desc()).limit(1)
+)
 """The last checkpoint of a place."""
 
-NAMED = Query(lambda _: _LAST.where(*_at(checkpoints, "id")))
+NAMED = Query(lambda _: _HERE.where(*_at(checkpoints, "id")))
 
 ROWS = Query(
     lambda among: with_payloads(blobs).where(

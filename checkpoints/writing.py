@@ -34,7 +34,7 @@ from kapelle.checkpoints.statements import (
     replace,
     replace_if,
 )
-from kapelle.checkpoints.tables import HASH, blobs, checkpoints, marks, writes
+from kapelle.checkpoints.tables import HASH, blobs, checkpoints, marks, ordered, writes
 from kapelle.checkpoints.values import INSERT as INSERT_PAYLOADS
 from kapelle.checkpoints.values import Value, apart, columns
 from kapelle.state.errors import PayloadTooLarge, ThreadBusy
@@ -59,6 +59,7 @@ _other, _base = checkpoints.alias("other"), blobs.alias("base")
 _newest = (
     select(_other.c.id)
     .where(*(_other.c[k] == bindparam(f"of_{k}") for k in ("tenant", "thread", "place")))
+    .where(ordered(_other.c.seq))
     .order_by(_other.c.seq.desc())
     .limit(1)
     .subquery("newest")
