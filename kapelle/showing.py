@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import islice
 
 from pydantic import JsonValue
 from rich import box
@@ -23,6 +24,8 @@ from kapelle.state.task import Result
 
 EVIDENCE_LINES = 40
 OUTPUT_LINES = 20
+MISSING = 8
+"""Missing parts that are named, and said why."""
 NOTHING: tuple[JsonValue, ...] = (None, "", [], {})
 TOGETHER = 110
 """Characters of a line that several short facts may share."""
@@ -211,13 +214,21 @@ def _result(result: Result) -> Iterator[Text]:
         yield Text(f"  {in_short(result.failure.message, 400)}", style="red")
     if result.missing:
         yield Text(f"  missing: {listed(result.missing)}", style="yellow")
+        yield from _reasons(result)
     if result.contradictions:
         yield Text(f"  {len(result.contradictions)} contradictions resolved", style="dim")
     if result.output not in NOTHING:
         yield from bounded(result.output, OUTPUT_LINES)
 
 
-def listed(names: Iterable[str], most: int = 8) -> str:
+def _reasons(result: Result) -> Iterator[Text]:
+    """Why the first of what is missing is, as far as that is known and was not said yet."""
+    for name, part in islice(result.parts.items(), MISSING):
+        if part.failure is not None and part.failure != result.failure:
+            yield Text(f"    {in_short(name, 60)}: {in_short(part.failure.message, 400)}")
+
+
+def listed(names: Iterable[str], most: int = MISSING) -> str:
     """Names, the first of them if there are many.
 
     >>> listed(["a", "b", "c"], most=2)

@@ -51,6 +51,7 @@ from kapelle.state.tree import (
     left_held,
     left_tree,
     levels_of,
+    lost_children,
     managers_of,
     once_answered,
     once_more,
@@ -267,9 +268,7 @@ def merging(merge: Merge, policy: Policy) -> Box:
         if not is_agent(merge):
             made = _again(_merged(merge, state, policy), state["results"].get(MERGE))
             return {"results": {MERGE: made}, "sent": []}
-        lost: Any = [child for child in state["children"] if child not in good]
-        inputs = others_of(task) | ({"missing": lost} if lost else {})
-        mine = task.model_copy(update={"id": MERGE, "inputs": inputs})
+        mine = task.model_copy(update={"id": MERGE, "inputs": others_of(task)})
         result = await _by_itself(merge, mine, good, state, here(runtime), policy, None)
         return {"results": {MERGE: result}, "sent": []}
 
@@ -290,6 +289,7 @@ async def _by_itself(
         results=given,
         context=await place.context(task, policy),
         feedback=order.feedback if order else (),
+        missing={} if task.id == MANAGE else lost_children(state),
     )
     result = await call(agent, task, brief, here=place, policy=policy, check=check)
     return _again(weighed(result, policy), last)

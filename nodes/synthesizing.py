@@ -16,9 +16,11 @@ from kapelle.state.team import (
     Team,
     finished,
     leaves,
+    lost_parts,
     missing,
     never_begun,
     presented,
+    undone,
     unfunded,
     unvetted,
     used,
@@ -50,6 +52,7 @@ def synthesize(merger: Agent | None, policy: Policy, *, judged: bool) -> Synthes
             context=await place.context(task, policy),
             feedback=state["feedback"],
             goals={t.id: t.goal for t in plan.tasks},
+            missing=lost_parts(state),
         )
         if merger is None:
             made = Result.model_validate(
@@ -58,13 +61,14 @@ def synthesize(merger: Agent | None, policy: Policy, *, judged: bool) -> Synthes
         else:
             made = await call(merger, task, brief, here=place, policy=policy)
         update = {"spent": state["spent"] + made.usage, "vetted": False}
-        undone = [r for i, r in state["results"].items() if i not in good] if lost else []
-        short = cut_short([made, *undone])
+        failed = [r for i, r in state["results"].items() if i not in good] if lost else []
+        short = cut_short([made, *failed])
         draft = made.model_copy(
             update={
                 "failure": short or made.failure or overflow(held),
                 "status": "partial" if lost and made.status == "done" else made.status,
                 "missing": lost,
+                "parts": undone(plan, state["results"], state["revisions"]),
                 "contradictions": contradicted(state["results"].values()),
                 "usage": used(state) + made.usage,
             }
@@ -100,6 +104,7 @@ def _nothing(state: Team, plan: Plan) -> Result:
         status="refused" if {f.kind for _, f in causes} == {"refused"} else "failed",
         failure=short or Failure(kind=kind, message=why),
         missing=tuple(sorted(t.id for t in plan.tasks)),
+        parts=undone(plan, state["results"], state["revisions"]),
         usage=used(state),
     )
 

@@ -24,6 +24,9 @@ TIERS: tuple[Tier, ...] = ("economy", "standard", "premium")
 
 M = TypeVar("M", bound=BaseModel)
 
+REPORTED = 100
+"""Parts without anything in them of which a result tells why; the others only by name."""
+
 FailureKind = Literal[
     "raised",
     "timeout",
@@ -96,6 +99,8 @@ class Brief(Noun):
     """What was wrong with earlier tries, oldest first."""
     goals: dict[str, str] = Field(default_factory=dict)
     """For a synthesizer or judge: what each subtask was to do, by task id."""
+    missing: dict[str, str] = Field(default_factory=dict)
+    """For a synthesizer or who merges a tree: what was not done, by task id, and why."""
     agents: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """For a planner: who can work, name to skills."""
     messages: tuple[Message, ...] = ()
@@ -331,6 +336,23 @@ def missed(result: Result) -> tuple[str, ...]:
     if result.status != "partial":
         return ()
     return tuple(f"{result.task}/{part}" for part in result.missing) or (result.task,)
+
+
+def why_not(result: Result | None) -> str:
+    """Why a task was not done, in one sentence."""
+    if result is None or result.failure is None:
+        return "a subtask it needs was not done"
+    return result.failure.message
+
+
+def reported(parts: Mapping[str, Result]) -> dict[str, Result]:
+    """Of parts that do not count as done those that still hold something; of the others the first.
+
+    The rest is known by name alone (`Result.missing`), so that what leaves stays of a size.
+    """
+    empty = [name for name, r in parts.items() if r.output is None and not r.parts]
+    dropped = set(empty[REPORTED:])
+    return {name: result for name, result in parts.items() if name not in dropped}
 
 
 def total_usage(attempts: Iterable[Attempt]) -> Usage:

@@ -30,7 +30,9 @@ from kapelle.state.task import (
     merge_results,
     merge_revisions,
     missed,
+    reported,
     settled,
+    why_not,
 )
 from kapelle.state.verdict import Verdict
 
@@ -524,16 +526,15 @@ def broke(state: Team) -> bool:
 
 def reasons(state: Team) -> tuple[str, ...]:
     """What a planner is told when subtasks were lost."""
+    return tuple(f"subtask {task!r} was not done: {why}" for task, why in lost_parts(state).items())
+
+
+def lost_parts(state: Team) -> dict[str, str]:
+    """The subtasks that were given up, by id, and why."""
     plan, results = state["plan"], state["results"]
     assert plan is not None
-    lost = [t for t, s in standings(plan, results, state["revisions"]).items() if s == "lost"]
-    return tuple(f"subtask {t!r} was not done: {_why(results.get(t))}" for t in lost)
-
-
-def _why(result: Result | None) -> str:
-    return (
-        result.failure.message if result and result.failure else "a subtask it needs was not done"
-    )
+    stand = standings(plan, results, state["revisions"])
+    return {task: why_not(results.get(task)) for task in stand if stand[task] == "lost"}
 
 
 def refused(state: Team, answer: Approval) -> Result:
@@ -551,7 +552,8 @@ def refused(state: Team, answer: Approval) -> Result:
     if plan is None or not finished(results):
         return bare
     kept = {"output": leaves(plan, results), "missing": missing(plan, results, state["revisions"])}
-    return Result.model_validate(bare.model_dump() | kept)
+    parts = undone(plan, results, state["revisions"])
+    return Result.model_validate(bare.model_dump() | kept).model_copy(update={"parts": parts})
 
 
 def finished(results: Mapping[str, Result]) -> dict[str, Result]:
@@ -572,6 +574,20 @@ def missing(
     lost = [t for t, s in stand.items() if s != "done"]
     halves = [p for t, s in stand.items() if s == "done" for p in missed(results[t])]
     return tuple(sorted(lost + halves))
+
+
+def undone(
+    plan: Plan, results: Mapping[str, Result], revisions: Mapping[str, Revision]
+) -> dict[str, Result]:
+    """What came of the subtasks in `missing`: why each is, and what there was of it."""
+    parts: dict[str, Result] = {}
+    for task, stand in standings(plan, results, revisions).items():
+        result = results.get(task)
+        if result is not None and stand != "done":
+            parts[task] = result
+        elif result is not None:
+            parts |= {f"{task}/{name}": part for name, part in result.parts.items()}
+    return reported(parts)
 
 
 def leaves(plan: Plan, results: Mapping[str, Result]) -> object:

@@ -23,13 +23,12 @@ from kapelle.state.task import (
     merge_results,
     merge_revisions,
     missed,
+    reported,
+    why_not,
 )
 
 MANAGE, MERGE = "manage", "merge"
 """What a manager does itself, before and after its children, under these names."""
-
-REPORTED = 100
-"""Failed leaves whose results a tree reports; the others only by name."""
 
 Branching = int | Literal["auto"]
 """Children of one manager; chosen by the cost model."""
@@ -409,9 +408,15 @@ def left_tree(state: Tree) -> Result:
         failure=cut_short(below) or next((r.failure for r in below if r.failure), None),
         usage=usage,
         missing=missing,
-        parts=_reported(failed),
+        parts=reported(failed),
         contradictions=contradicted(said),
     )
+
+
+def lost_children(state: Tree) -> dict[str, str]:
+    """Why children did not come through, by name."""
+    good, results = good_ones(state), state["results"]
+    return {name: why_not(results.get(name)) for name in state["children"] if name not in good}
 
 
 def _lost(result: Result, *, named: bool) -> tuple[str, ...]:
@@ -433,13 +438,6 @@ def _failed(below: Sequence[Result]) -> dict[str, Result]:
         else:
             found[result.task] = result
     return found
-
-
-def _reported(failed: dict[str, Result]) -> dict[str, Result]:
-    """Those that still hold something; of the others the first."""
-    empty = [name for name, r in failed.items() if r.output is None and not r.parts]
-    dropped = set(empty[REPORTED:])
-    return {name: result for name, result in failed.items() if name not in dropped}
 
 
 def refused_tree(task: Task, why: str) -> Result:

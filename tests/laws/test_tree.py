@@ -8,11 +8,10 @@ from hypothesis import strategies as st
 
 from kapelle.state.budget import Usage
 from kapelle.state.policy import Policy
-from kapelle.state.task import Failure, FailureKind, Result, Revision, Status, Task
+from kapelle.state.task import REPORTED, Failure, FailureKind, Result, Revision, Status, Task
 from kapelle.state.tree import (
     MANAGE,
     MERGE,
-    REPORTED,
     Costs,
     Tree,
     asking,

@@ -179,14 +179,14 @@ async def test_what_could_not_be_merged_is_not_lost(memory: Saver) -> None:
 async def test_an_agent_may_merge_and_is_told_what_is_missing(crew: Crew, saver: Saver) -> None:
     @agent(name="editor")
     async def edit(task: Task, brief: Brief) -> object:
-        seen.append((list(brief.results), task.inputs.get("missing")))
+        seen.append((list(brief.results), brief.missing))
         return sum(r.output for r in brief.results.values())  # type: ignore[misc]
 
     seen: list[Any] = []
     result = (await tree(Leaves(n1=ValueError("no")), 6, saver, merge=edit).go()).result
     assert (result.status, result.output, result.agent) == ("partial", 14, "editor")
-    assert (["0", "2"], ["1"]) in seen
-    assert (["0-2", "3-5"], None) in seen
+    assert (["0", "2"], {"1": "reader raised ValueError: no"}) in seen
+    assert (["0-2", "3-5"], {}) in seen
     assert result.usage.calls == 6 + 1 + 3
 
 

@@ -8,7 +8,7 @@ from kapelle.graphs import manager_worker
 from kapelle.state.budget import Usage
 from kapelle.state.context import Claim
 from kapelle.state.policy import Policy
-from kapelle.state.task import Plan, Reply, Task
+from kapelle.state.task import Plan, Reply, Task, why_not
 from kapelle.state.verdict import Verdict
 from tests.patterns.conftest import Saver
 from tests.patterns.simulated import QUICK, Crew, Run, task
@@ -119,6 +119,11 @@ async def test_one_failing_worker_costs_no_sibling_its_result(
     result = (await Run(team, everywhere).go()).result
     assert (result.status, result.output) == ("partial", {"d": "d(b)"})
     assert result.missing == ("a", "c", "e")
+    assert {name: why_not(part) for name, part in result.parts.items()} == {
+        "a": "worker raised ValueError: no",
+        "c": "no result of a",
+        "e": "no result of c",
+    }
     assert crew.did == {"task": 1, "b": 1, "d": 1}
 
 
@@ -183,7 +188,9 @@ async def test_a_synthesizer_merges_what_was_done(crew: Crew, saver: Saver) -> N
     team = manager_worker(plan=crew.planner(plan), workers=workers, synthesize=merger, policy=QUICK)
     result = (await Run(team, saver).go()).result
     assert (result.status, result.output, result.missing) == ("partial", "merged", ("b",))
-    assert set(crew.briefs["task"][1].results) == {"a", "c"}
+    brief = crew.briefs["task"][1]
+    assert set(brief.results) == {"a", "c"}
+    assert brief.missing == {"b": "worker raised ValueError: no"}
 
 
 async def test_what_was_finished_leaves_even_when_merging_failed(crew: Crew, saver: Saver) -> None:
