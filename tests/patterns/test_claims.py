@@ -415,7 +415,7 @@ async def test_what_nested_teams_claim_is_compared_though_no_key_of_it_is_decide
     crew: Crew, memory: Saver
 ) -> None:
     def nested(name: str, order: str) -> Agent:
-        script = {name: says(order, key="steps")}
+        script: dict[str, Any] = {name: says(order, key="steps")}
         plan = crew.planner([task(name)], name=f"plan {name}")
         inner = manager_worker(plan=plan, workers=[crew.worker(**script)], policy=QUICK)
         return as_agent(inner, name=f"{name} team")
