@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import lru_cache, partial
 from hashlib import sha256
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 
 from sqlalchemy import Connection, bindparam, delete, select
 
@@ -64,6 +64,8 @@ HELD, CHARGED, GRANTED = range(3)
 
 _COUNTS = tuple(each.name for each in fields(Balance))
 _VALUES = attrgetter(*_COUNTS)
+_STOOD = itemgetter(*_COUNTS)
+_EMPTY: tuple[int, ...] = _VALUES(Balance())
 _RUN = sha256(b"").digest()
 """The key of a run's own account."""
 
@@ -91,7 +93,7 @@ class SqlLedger:
 
     def __init__(self, access: Access) -> None:
         self._access = access
-        self._post = partial(_post, access.tenant)
+        self._post = partial(_post, access.tenant, {})
 
     async def open(self, book: str, run: str = "") -> None:
         """Begin a book anew, if it is not that of `run` already."""
@@ -147,11 +149,16 @@ class SqlLedger:
 class _Posting:
     """What stands in some books, as read under their locks, and what changes."""
 
-    def __init__(self, connection: Connection, tenant: str) -> None:
+    def __init__(
+        self, connection: Connection, tenant: str, known: "dict[Key, _Entry] | None" = None
+    ) -> None:
+        """`known`: reservations as this process made them, which then need not be read again."""
         self._connection = connection
         self._tenant = tenant
+        self._known = {} if known is None else known
         self._mine: Row = {"of_tenant": tenant}
         self._rows: dict[Key, Row] = {}
+        self._stood: dict[Key, tuple[int, ...]] = {}
         self._balances: dict[Key, Balance] = {}
         self._entries: dict[Key, _Entry] = {}
         self._gone: set[Key] = set()
@@ -161,7 +168,7 @@ class _Posting:
         """Keep others away from these books until the transaction ends."""
         for some in chunks(sorted(set(books))):
             if missing := set(some) - self._locked(some):
-                rows = [self._fresh(book, "") for book in sorted(missing)]
+                rows = [self._fresh(book, "") | _counts(Balance()) for book in sorted(missing)]
                 OPEN.run(self._connection, rows)
                 self._locked(some)
 
@@ -171,8 +178,10 @@ class _Posting:
         books = sorted({book for book, _ in wanted})
         for some in chunks(sorted({key for _, key in wanted})):
             for row in ENTRIES.rows(self._connection, self._mine, books=books, keys=some):
-                entry = _Entry.of(row)
-                self._entries[entry.wish.key] = entry
+                key = row["thread"], bytes(row["key"])
+                mine = self._known.get(key)
+                same_yet = mine is not None and mine.state == row["state"]
+                self._entries[key] = mine if mine is not None and same_yet else _Entry.of(row)
 
     def read_all(self, book: str) -> list["_Entry"]:
         """All reservations of a book."""
@@ -191,6 +200,7 @@ class _Posting:
         for book, account in missing:
             if (book, account) not in self._balances:
                 self._rows[book, account] = self._fresh(book, wanted[book, account])
+                self._stood[book, account] = _EMPTY
                 self._balances[book, account] = Balance()
 
     def balance(self, book: str, account: str) -> Balance:
@@ -200,12 +210,14 @@ class _Posting:
         return None if key in self._gone else self._entries.get(key)
 
     def hold(self, entry: "_Entry") -> None:
-        self._entries[entry.wish.key] = self._new[entry.wish.key] = entry
-        self._gone.discard(entry.wish.key)
+        key = entry.wish.key
+        self._entries[key] = self._new[key] = self._known[key] = entry
+        self._gone.discard(key)
 
     def forget(self, key: Key) -> None:
         if self._new.pop(key, None) is None:
             self._gone.add(key)
+        self._known.pop(key, None)
         del self._entries[key]
 
     def write(self) -> None:
@@ -216,9 +228,9 @@ class _Posting:
         if self._new:
             HOLD.run(self._connection, [each.row(self._tenant) for each in self._new.values()])
         changed = [
-            {**self._rows[key], **counts}
+            {**self._rows[key], **dict(zip(_COUNTS, values, strict=True))}
             for key, balance in self._balances.items()
-            if not self._rows[key].items() >= (counts := _counts(balance)).items()
+            if (values := _VALUES(balance)) != self._stood[key]
         ]
         if changed:
             POST.run(self._connection, changed)
@@ -232,11 +244,12 @@ class _Posting:
     def _keep(self, row: Row) -> None:
         key = row["thread"], bytes(row["account"])
         self._rows[key] = row
-        self._balances[key] = Balance(**{name: int(row[name]) for name in _COUNTS})
+        self._stood[key] = values = _STOOD(row)
+        self._balances[key] = Balance(*values)
 
     def _fresh(self, book: str, name: str) -> Row:
         key = {"tenant": self._tenant, "thread": book, "account": _hash(name)}
-        return {**key, "name": raw(name), "run": "", **_counts(Balance())}
+        return {**key, "name": raw(name), "run": ""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +277,7 @@ class _Entry:
         return {
             "tenant": tenant,
             "thread": wish.book,
-            "key": _hash(wish.name),
+            "key": wish.key[1],
             "name": raw(wish.name),
             "accounts": _joined(map(raw, self.names)),
             "input_tokens": wish.usage.input_tokens,
@@ -275,9 +288,11 @@ class _Entry:
         }
 
 
-def _post(tenant: str, connection: Connection, wishes: Sequence[_Wish]) -> list[Room]:
+def _post(
+    tenant: str, known: "dict[Key, _Entry]", connection: Connection, wishes: Sequence[_Wish]
+) -> list[Room]:
     """Reserve and settle, in order; what each reservation is told."""
-    books = _Posting(connection, tenant)
+    books = _Posting(connection, tenant, known)
     books.lock(wish.book for wish in wishes)
     books.read(wish.key for wish in wishes)
     books.fetch(
@@ -369,7 +384,7 @@ def _balance(connection: Connection, *, tenant: str, key: Key) -> Balance:
     where = (accounts.c.tenant == tenant) & (accounts.c.thread == book)
     query = select(accounts).where(where, accounts.c.account == account)
     row = connection.execute(query).mappings().first()
-    return Balance(**{name: int(row[name]) for name in _COUNTS}) if row else Balance()
+    return Balance(*_STOOD(row)) if row else Balance()
 
 
 def _held(connection: Connection, *, tenant: str, book: str) -> list[Spend]:

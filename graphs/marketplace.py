@@ -32,7 +32,7 @@ from typing import Any, Literal
 from langgraph.graph import END, START
 from langgraph.types import Send
 
-from kapelle.nodes.agent import Agent
+from kapelle.nodes.agent import Agent, may_ask
 from kapelle.nodes.announcing import Caller, announce, open_market
 from kapelle.nodes.awarding import Step, award, deal, settle
 from kapelle.nodes.awarding import judge as judging
@@ -176,9 +176,9 @@ def _market(
 
 def _graphs(market: Mapping[str, Agent], judge: Agent | None) -> Collection[str]:
     """The contractors at whose work a person may be asked; all of them, if the judge is a graph."""
-    if judge is not None and judge.where == "graph":
+    if judge is not None and may_ask(judge):
         return set(market)
-    return {name for name, agent in market.items() if agent.where == "graph"}
+    return {name for name, agent in market.items() if may_ask(agent)}
 
 
 def _shape(

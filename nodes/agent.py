@@ -11,10 +11,11 @@ import anyio.to_process
 from pydantic import BaseModel
 
 from kapelle.nodes import door, elsewhere
+from kapelle.nodes.patience import patience
 from kapelle.nodes.threads import in_thread
-from kapelle.nodes.trying import patience
 from kapelle.state.budget import Usage
 from kapelle.state.errors import Misbuilt
+from kapelle.state.policy import Policy
 from kapelle.state.skills import AgentCard
 from kapelle.state.task import Brief, Result, Task, Tier
 
@@ -58,6 +59,17 @@ class Agent(Protocol):
     async def act(self, task: Task, brief: Brief) -> object:
         """Do the task once."""
         ...
+
+
+def may_ask(agent: Agent) -> bool:
+    """Whether a person may be asked before it has a result: a graph may do that."""
+    return agent.where == "graph" and bool(getattr(agent, "asks", True))
+
+
+def rungs_of(agent: Agent, policy: Policy) -> Sequence[Agent]:
+    """Who works in the place of one agent, the cheapest first; only it, if it has no tiers."""
+    rungs: Callable[[Policy], Sequence[Agent]] | None = getattr(agent, "rungs", None)
+    return [agent] if rungs is None else rungs(policy)
 
 
 class Unusable(Exception):

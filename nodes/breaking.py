@@ -90,7 +90,9 @@ async def known_breakers(store: BaseStore) -> dict[str, Breaker]:
 
 def _mine(here: Here) -> _Known:
     whose = here.store if here.store is not None else here.services.journal
-    return _known.setdefault(whose, _Known())
+    if whose not in _known:
+        _known[whose] = _Known()
+    return _known[whose]
 
 
 async def _read(here: Here) -> _Known:

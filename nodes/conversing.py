@@ -34,9 +34,9 @@ from kapelle.nodes.effect import Doing, Unsure, doing
 from kapelle.nodes.gating import Proposed, permit
 from kapelle.nodes.here import here
 from kapelle.nodes.model import ModelAgent, model_of
+from kapelle.nodes.patience import OutOfTime, within
 from kapelle.nodes.services import Services
 from kapelle.nodes.toolbox import MOST_CALLS, Toolbox, message
-from kapelle.nodes.trying import OutOfTime, within
 from kapelle.state.budget import Usage
 from kapelle.state.effect import doubt
 from kapelle.state.policy import Policy
@@ -71,6 +71,7 @@ class Conversing:
 
     def __init__(self, agent: ModelAgent, policy: Policy) -> None:
         self.card = agent.card
+        self.within = agent
         self.graph = conversation(agent, policy).compile(name=agent.card.name)
 
     def __repr__(self) -> str:
@@ -111,7 +112,10 @@ def _think(agent: ModelAgent, policy: Policy) -> Node:
         thinker = _Thinker(
             agent.at(task.tier), messages_from_dict(said), last=steps >= agent.max_steps
         )
-        made = await call(thinker, task, state["brief"], here=place, policy=policy, check=check)
+        limit = whole.limit if whole else None
+        made = await call(
+            thinker, task, state["brief"], here=place, policy=policy, limit=limit, check=check
+        )
         output: Any = made.output
         attempts = (*before, *made.attempts)
         update: dict[str, Any] = {"steps": steps, "attempts": attempts}

@@ -20,6 +20,7 @@ from pydantic_core import from_json, to_json
 
 from kapelle.nodes.here import Here
 from kapelle.nodes.prompt import readable
+from kapelle.nodes.turns import Turns
 from kapelle.state.effect import Effect, EffectStatus, meet
 from kapelle.state.errors import Misbuilt
 
@@ -53,20 +54,16 @@ class Doing:
     """Names the task in its run: the same for every agent and every try at it."""
     check: Flaws | None = None
     """What an output must pass."""
+    limit: Turns | None = None
+    """On how many work at once: what a graph that is one agent has its own calls wait for."""
     unsure: list[Effect] = field(default_factory=list)
     """Met on the way, whatever the agent made of it."""
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
 
     @classmethod
-    def of(
-        cls,
-        here: Here,
-        task: str,
-        agent: str,
-        check: Callable[[JsonValue], list[str]] | None = None,
-    ) -> Self:
+    def of(cls, here: Here, task: str, agent: str) -> Self:
         """One call of an agent at a place."""
-        return cls(here, task, agent, f"{here.run}/{here.place}/{task}", check)
+        return cls(here, task, agent, f"{here.run}/{here.place}/{task}")
 
 
 doing: ContextVar[Doing | None] = ContextVar("kapelle_doing", default=None)

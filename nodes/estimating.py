@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kapelle.nodes.agent import Agent
+from kapelle.nodes.agent import Agent, rungs_of
 from kapelle.state.budget import Usage
 from kapelle.state.errors import Misbuilt
 from kapelle.state.estimate import Estimate, Forecast, Volume
@@ -75,10 +75,9 @@ def estimate(graph: Any, task: Task) -> Estimate:
             single = Role(role.name, role.agents[:1])
             alone += _call(single, task, shape.policy, 0).times(often, often, often)
             written += one.expected.usage.output_tokens * calls[1]
-    quiet = {at: getattr(alone, at).model_copy(update={"messages": 0}) for at in _RANGE}
     return Estimate(
         team=sum(roles.values(), Forecast()),
-        alone=Forecast.model_validate(quiet),
+        alone=_silent(alone),
         items=items,
         roles=roles,
     )
@@ -135,12 +134,23 @@ def _call(role: Role, task: Task, policy: Policy, written: int) -> Forecast:
     return Forecast(least=least, expected=middle.expected, most=most)
 
 
+def _silent(forecast: Forecast) -> Forecast:
+    """The same without messages."""
+    return Forecast.model_validate(
+        {at: getattr(forecast, at).model_copy(update={"messages": 0}) for at in _RANGE}
+    )
+
+
 def _told(messages: int) -> Forecast:
     """Messages that no call goes with."""
     return Forecast().model_copy(update=dict.fromkeys(_RANGE, Volume(messages=messages)))
 
 
 def _of_agent(agent: Agent, task: Task, policy: Policy, written: int) -> Forecast:
+    agent = getattr(agent, "within", agent)
+    rungs = rungs_of(agent, policy)
+    if len(rungs) > 1:
+        return _of_ladder(rungs, task, policy, written)
     inner = getattr(agent, "graph", None)
     if inner is not None and getattr(getattr(inner, "builder", None), "shape", None):
         return estimate(inner, task).team + _told(2)
@@ -158,6 +168,18 @@ def _of_agent(agent: Agent, task: Task, policy: Policy, written: int) -> Forecas
         expected=expected,
         most=most.times(tries).model_copy(update={"messages": 2}),
     )
+
+
+def _of_ladder(rungs: Sequence[Agent], task: Task, policy: Policy, written: int) -> Forecast:
+    """One call of an agent of several tiers: of confidences spread evenly, what is below climbs."""
+    each = [_of_agent(agent, task, policy, written) for agent in rungs]
+    likely = [f for at, f in enumerate(each) if policy.min_confidence**at >= 0.5]
+    made = Forecast(
+        least=each[0].least,
+        expected=sum((f.expected for f in likely), Volume()),
+        most=sum((f.most for f in each), Volume()),
+    )
+    return _silent(made) + _told(2)  # nobody but its caller hears of it
 
 
 def _used(agent: Agent, longest: Usage, read: int, wrote: int) -> Usage:

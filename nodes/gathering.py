@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from langgraph.runtime import Runtime
 from pydantic import JsonValue
 
-from kapelle.nodes.agent import Agent
+from kapelle.nodes.agent import Agent, may_ask
 from kapelle.nodes.board import close_boards
 from kapelle.nodes.breaking import ailing
 from kapelle.nodes.following import after_doubt, after_failure
@@ -170,7 +170,7 @@ def _may_be_held(state: Team, workers: Sequence[Agent], assigned: Mapping[str, s
     stand = standings(plan, state["results"], state["revisions"])
     waiting = [task.id for task in plan.tasks if stand[task.id] == "waiting"]
     asked = [task for task in waiting if not in_doubt(state["results"][task])]
-    graphs = {worker.card.name for worker in workers if worker.where == "graph"}
+    graphs = {worker.card.name for worker in workers if may_ask(worker)}
     held = asked or not graphs.isdisjoint(assigned.values())
     return bool(held) and len(waiting) + len(assigned) > 1
 

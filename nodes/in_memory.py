@@ -144,7 +144,9 @@ class _Book:
         self._accounts: dict[str, Balance] = {}
 
     def account(self, name: str) -> Balance:
-        return self._accounts.setdefault(name, Balance())
+        if name not in self._accounts:
+            self._accounts[name] = Balance()
+        return self._accounts[name]
 
     def work(self, worked: Mapping[str, int] | None) -> None:
         for name, ms in (worked or {}).items():

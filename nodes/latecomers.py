@@ -7,7 +7,7 @@ import asyncio
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from kapelle.nodes.trying import GRACE
+from kapelle.nodes.patience import GRACE
 
 _rooms: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[object, set[asyncio.Future[Any]]]] = (
     WeakKeyDictionary()

@@ -14,12 +14,12 @@ from pydantic import BaseModel, ValidationError
 
 from kapelle.nodes.agent import Unusable, Where
 from kapelle.nodes.chat_model import chat_model, in_this_loop
+from kapelle.nodes.failing import worth_retrying
 from kapelle.nodes.limiting import another_request
 from kapelle.nodes.pricing import cost, name_of
 from kapelle.nodes.prompt import messages
 from kapelle.nodes.tiers import Models, Standby, Tiers, several
 from kapelle.nodes.toolbox import Tool, Toolbox
-from kapelle.nodes.trying import worth_retrying
 from kapelle.state.budget import Usage
 from kapelle.state.context import Claim
 from kapelle.state.errors import Misbuilt
@@ -56,7 +56,8 @@ class ModelAgent:
         tools: LangChain tools, or functions with annotations and a docstring.
         prompt: Its role, for the system prompt.
         description: What it is good for; in the system prompt and on its card.
-        tier: What class of model it is; of `Tiers`, by default what its role needs.
+        tier: What class of model it is; of `Tiers`, by default what its role needs. With `Tiers`
+            and none chosen, it goes up a tier where `Policy(min_confidence=…)` wants it surer.
         max_tokens: The most tokens of one answer, if the model has no such limit already.
         max_steps: The most answers of one try: calls of tools, and the answer proper.
         price: What it costs; by default what genai-prices lists. Where nobody knows, it is
@@ -92,6 +93,7 @@ class ModelAgent:
             name=name, skills=tuple(skills), description=description, tier=own, output=output
         )
         self._tiers = model if isinstance(model, Tiers) else None
+        self._climbs = tier is None and "confidence" in getattr(output, "model_fields", ())
         self._elsewhere: dict[Tier, ModelAgent] = {}
         self.prompt = prompt
         models = model.at(own) if isinstance(model, Tiers) else model
@@ -123,6 +125,19 @@ class ModelAgent:
             other.meter = name_of(other.model)
             self._elsewhere[tier] = other
         return self._elsewhere[tier]
+
+    def rungs(self, policy: Policy) -> "list[ModelAgent]":
+        """The agent at each tier it goes up, the cheapest first: all that have a model.
+
+        It goes up none where its `tier` was chosen for it, or its output has no `confidence`.
+        """
+        found: list[ModelAgent] = [self]
+        if self._tiers is not None and self._climbs and policy.min_confidence:
+            for tier in TIERS[TIERS.index(self.card.tier) + 1 :]:
+                known = [self._tiers.at(each.card.tier) for each in found]
+                if getattr(self._tiers, tier) is not None and self._tiers.at(tier) not in known:
+                    found.append(self.at(tier))
+        return found
 
     def estimate(self, task: Task, brief: Brief) -> Usage:
         """The prompt and the longest answer, as often as there are steps. Fetches nothing.
@@ -283,8 +298,9 @@ class ModelAgent:
 def cascade(name: str, tiers: Tiers, **settings: Any) -> list[ModelAgent]:
     """An agent for each tier that has a model, the cheapest first: `NAME-economy` and so on.
 
-    As workers of a team under `Policy(min_confidence=…)` they are a cascade: the cheapest works,
-    and what it is not sure of goes to the next. `settings` are those of `ModelAgent`.
+    As workers of a team under `Policy(min_confidence=…)`, or in one slot as a `ladder`, they are a
+    cascade: the cheapest works, and what it is not sure of goes to the next. `settings` are those
+    of `ModelAgent`.
     """
     there: list[Tier] = [tier for tier in TIERS if getattr(tiers, tier) is not None]
     return [ModelAgent(f"{name}-{tier}", tiers, tier=tier, **settings) for tier in there]

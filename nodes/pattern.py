@@ -13,7 +13,7 @@ from langgraph.runtime import RunControl
 from kapelle.nodes import door
 from kapelle.nodes.agent import Agent
 from kapelle.nodes.board import close_all
-from kapelle.nodes.conversing import gated
+from kapelle.nodes.climbing import climbing
 from kapelle.nodes.estimating import Shape
 from kapelle.nodes.latecomers import dismiss
 from kapelle.state.errors import Misbuilt
@@ -147,12 +147,12 @@ def must_be_silent(policy: Policy, pattern: str, why: str) -> Policy:
 
 
 def seated(given: Agent, policy: Policy) -> Agent:
-    """What was given as it works in a graph: with a gate, if it has tools that need one.
+    """What was given as it works in a graph: tier by tier, with a gate for tools that need one.
 
     Raises:
         Misbuilt: when it is no agent.
     """
-    return gated(must_be_agent(given), policy)
+    return climbing(must_be_agent(given), policy)
 
 
 def by_name(

@@ -8,7 +8,7 @@ from langgraph.runtime import Runtime
 from kapelle.nodes.agent import Agent
 from kapelle.nodes.board import PARKED, Board, board
 from kapelle.nodes.call import call
-from kapelle.nodes.conversing import gated
+from kapelle.nodes.climbing import climbing
 from kapelle.nodes.estimating import guess
 from kapelle.nodes.gating import park
 from kapelle.nodes.here import Here, here
@@ -132,7 +132,7 @@ def whoever(policy: Policy, opening: Performative = "request") -> Stand:
                 usage=state["used"],
             )
             return {"results": {gone.task: gone}}
-        found = gated(there[0], policy)
+        found = climbing(there[0], policy)
         return await worker(found, policy, opening=opening)(state, runtime=runtime)
 
     return perform

@@ -102,5 +102,10 @@ _desks: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[int, str], _Desk
 
 
 def _desk(ledger: Ledger, book: str) -> _Desk:
-    desks = _desks.setdefault(asyncio.get_running_loop(), {})
-    return desks.setdefault((id(ledger), book), _Desk())
+    loop, key = asyncio.get_running_loop(), (id(ledger), book)
+    desks = _desks.get(loop)
+    if desks is None:
+        desks = _desks[loop] = {}
+    if key not in desks:
+        desks[key] = _Desk()
+    return desks[key]

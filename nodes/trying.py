@@ -1,162 +1,128 @@
-"""One try of one agent: how long it may take, and what is worth another one."""
+"""One try: an agent that is well, in its turn, paid for, in time, and its answer valid.
 
-import asyncio
-from collections.abc import Callable, Coroutine
-from contextvars import ContextVar
-from dataclasses import dataclass, field
-from datetime import UTC
-from email.utils import parsedate_to_datetime
+a slot ─ a turn ─ its breaker ─ its input ─ its model's limits ─ reserve ─ act ─ settle
+"""
+
 from functools import partial
-from typing import Any
 
-GRACE = 1.0
-"""Seconds a cancelled agent has to let go before it is left behind."""
+from langgraph.errors import GraphBubbleUp
 
-MESSAGE = 4_000
-"""Characters of a failure's message that are kept."""
-
-PAUSE = 60.0
-"""Seconds a provider may ask to wait at most."""
-
-_BUGS = (TypeError, AttributeError, NameError, ImportError, NotImplementedError, SyntaxError)
-
-
-class OutOfTime(Exception):
-    """The time is up. Not a `TimeoutError`: those are the agent's own."""
-
-
-@dataclass(slots=True)
-class Patience:
-    """Whether somebody still waits for a try; what comes after that is ignored, and counted."""
-
-    late: Callable[[], None]
-    """Told, from whatever thread, when an answer came that nobody waits for."""
-    over: bool = False
-    _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
-
-    def answered(self) -> None:
-        """An answer is there. In time or not?"""
-        if self.over and not self._loop.is_closed():
-            try:
-                self._loop.call_soon_threadsafe(self.late)
-            except RuntimeError:
-                return  # closed meanwhile: the process ends, nobody counts any more
+from kapelle.nodes.answering import answered, booked, taken, valid
+from kapelle.nodes.attempt import NOTHING, ONE, Outcome, Try, counted
+from kapelle.nodes.breaking import admission, observe
+from kapelle.nodes.effect import Unsure, doing
+from kapelle.nodes.envelopes import around
+from kapelle.nodes.failing import after, failed, failure, raised, said
+from kapelle.nodes.limiting import NO_TURN, Turn, turn
+from kapelle.nodes.patience import Patience, contained, patience, within
+from kapelle.nodes.paying import paid
+from kapelle.nodes.telling import tell_attempt, tell_late
+from kapelle.nodes.validating import Invalid, check_input, reply_of
+from kapelle.state.budget import Usage
+from kapelle.state.task import Result
 
 
-patience: ContextVar[Patience | None] = ContextVar("patience", default=None)
-"""Of the present try; threads inherit it."""
+async def take(mine: Try) -> Outcome:
+    """Try once, and tell the journal what came of it."""
+    async with mine.here.services.engine.slot(mine.agent, mine.task.priority), mine.turn:
+        outcome = await (_inside(mine) if mine.nested else _outside(mine))
+    tell_attempt(mine, outcome.attempt)
+    return outcome
 
 
-async def within(
-    seconds: float, work: Coroutine[Any, Any, object], waits: Patience | None = None
-) -> object:
-    """Await `work`, at most `seconds`; then cancel it, and leave it behind if it will not stop.
+async def _inside(mine: Try) -> Outcome:
+    """A nested graph: its own agents pay for themselves, out of the envelopes around it too."""
+    depth = mine.here.place.count("|") + bool(mine.here.place) + 1
+    if depth > mine.policy.max_nesting:
+        why = f"graphs are nested deeper than {mine.policy.max_nesting} levels"
+        return failed(mine, failure(mine, "refused", why))
+    with around(mine.here, mine.envelopes):
+        return await _act(mine, NOTHING, NO_TURN, mine.now(), None)
 
-    Raises:
-        OutOfTime: when the time is up, even if `work` swallows its cancellation.
-    """
-    doing = asyncio.ensure_future(work)
-    doing.add_done_callback(_seen)
-    loop = asyncio.get_running_loop()
-    over: asyncio.Future[None] = loop.create_future()
-    doing.add_done_callback(partial(_ring, over))
-    alarm = loop.call_later(seconds, _ring, over)
+
+async def _outside(mine: Try) -> Outcome:
+    """An agent proper."""
+    way = await admission(mine.here, mine.agent, mine.policy)
+    if way == "open":
+        why = f"{mine.name} failed too often lately and is left alone for a while"
+        return failed(mine, failure(mine, "unavailable", why))
     try:
-        await over
-    except asyncio.CancelledError:
-        _give_up(waits)
-        doing.cancel()
+        check_input(mine.task, mine.brief, mine.policy)
+        wanted = mine.agent.estimate(mine.task, mine.brief)
+    except Invalid as error:
+        return failed(mine, failure(mine, error.kind, said(error)))
+    except Exception as error:  # noqa: BLE001  an agent's estimate may raise anything
+        return failed(mine, failure(mine, "raised", raised(mine, error)))
+    outcome = await _metered(mine, wanted)
+    if not outcome.all_pause:  # a limit of its model is no sickness of the agent
+        await observe(mine.here, mine.agent, mine.policy, outcome.attempt, way)
+    return outcome
+
+
+async def _metered(mine: Try, wanted: Usage) -> Outcome:
+    """Within the limits of its model, if it has one."""
+    if getattr(mine.agent, "meter", None) is None:
+        return await paid(mine, wanted, partial(_act, mine, wanted, NO_TURN))
+    clock, priority = mine.here.services.clock, mine.task.priority
+    async with turn(
+        mine.agent, mine.policy, clock, tokens=wanted.tokens, priority=priority
+    ) as admitted:
+        outcome = await paid(mine, wanted, partial(_act, mine, wanted, admitted))
+        admitted.used(outcome.attempt.usage.tokens)
+    return outcome
+
+
+async def _act(
+    mine: Try, wanted: Usage, turn: Turn, started: float, seconds: float | None
+) -> Outcome:
+    """Have the agent act, and take what it gives: whatever it does, an outcome comes of it."""
+    spent, model = NOTHING if mine.nested else ONE, ""
+    try:
+        raw = await _performed(mine, seconds)
+        if isinstance(raw, Result):
+            spent = NOTHING if mine.nested else counted(raw.usage)
+            made, attempt = taken(mine, raw), mine.attempt(started, spent)
+            return Outcome(attempt, booked(mine, made, attempt))
+        reply = reply_of(raw)
+        spent, model = counted(reply.usage), reply.model
+        output = valid(mine, reply)
+    except (GraphBubbleUp, Unsure):
+        raise
+    except Exception as error:  # noqa: BLE001  the one door: whatever an agent raises
+        return after(mine, error, turn, started=started, wanted=wanted, spent=spent, model=model)
+    attempt = mine.attempt(started, spent, model=model)
+    return Outcome(attempt, answered(mine, reply, output, attempt))
+
+
+async def _performed(mine: Try, seconds: float | None) -> object:
+    """What the agent gives; an effect of which nobody knows whether it happened goes before."""
+    now = mine.doing
+    token = doing.set(now)
+    try:
+        made = await _in_time(mine, seconds)
+    except Exception as error:
+        if now.unsure and not isinstance(error, Unsure):  # whatever the agent made of it
+            raise Unsure(now.unsure[0]) from error
         raise
     finally:
-        alarm.cancel()
-    if doing.done():
-        return doing.result()
-    _give_up(waits)
-    doing.cancel()
-    await asyncio.wait({doing}, timeout=GRACE)
-    if waits is not None:
-        doing.add_done_callback(partial(_tell_if_late, waits))
-    raise OutOfTime
+        doing.reset(token)
+    if now.unsure:
+        raise Unsure(now.unsure[0])
+    return made
 
 
-def _ring(over: "asyncio.Future[None]", _: object = None) -> None:
-    if not over.done():
-        over.set_result(None)
+async def _in_time(mine: Try, seconds: float | None) -> object:
+    """What the agent gives; a nested graph's agents have limits, and a person may take their time.
 
-
-def _seen(doing: "asyncio.Future[object]") -> None:
-    """Nobody need warn of an error nobody waited for."""
-    if not doing.cancelled():
-        doing.exception()
-
-
-def _tell_if_late(waits: Patience, doing: "asyncio.Future[object]") -> None:
-    if not doing.cancelled() and doing.exception() is None:
-        waits.answered()
-
-
-def _give_up(waits: Patience | None) -> None:
-    if waits is not None:
-        waits.over = True
-
-
-async def contained(work: Coroutine[Any, Any, object]) -> object:
-    """Await what an agent does; what would end more than the agent becomes an ordinary error."""
-    try:
-        return await work
-    except SystemExit as error:
-        raise RuntimeError(f"it called exit({error.code!r})") from error
-    except asyncio.CancelledError as error:
-        doing = asyncio.current_task()
-        if doing is not None and doing.cancelling():
-            raise
-        raise RuntimeError("it was cancelled from within") from error
-
-
-def retry_after(error: Exception, now: float) -> float:
-    """Seconds a provider asks to wait (HTTP's Retry-After), at most a minute; 0 if it does not.
-
-    `now`: Unix time in seconds, for those that name a moment (RFC 9110, section 10.2.3).
+    Raises:
+        OutOfTime: when the time is up.
     """
-    headers = getattr(getattr(error, "response", None), "headers", None) or {}
-    said = str(headers.get("retry-after", "")).strip()
+    work = contained(mine.here.services.engine.perform(mine.agent, mine.task, mine.brief))
+    if seconds is None:
+        return await work
+    waits = Patience(partial(tell_late, mine))
+    token = patience.set(waits)
     try:
-        seconds = float(said)
-    except ValueError:
-        seconds = _until(said, now)
-    return min(PAUSE, max(0.0, seconds)) if seconds == seconds else 0.0  # noqa: PLR0124  NaN
-
-
-def _until(said: str, now: float) -> float:
-    try:
-        moment = parsedate_to_datetime(said)
-    except (TypeError, ValueError):
-        return 0.0
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - now
-
-
-def at_limit(error: Exception) -> bool:
-    """Whether a provider says that there are too many requests."""
-    return getattr(error, "status_code", None) == 429
-
-
-def worth_retrying(error: Exception) -> bool:
-    """Whether trying again can help: not for a bug, nor for a request the provider rejects."""
-    status = getattr(error, "status_code", None)
-    if isinstance(status, int):
-        return status in (408, 409, 429) or status >= 500
-    return not isinstance(error, _BUGS)
-
-
-def said(error: Exception) -> str:
-    """An error's message."""
-    try:
-        return str(error)
-    except Exception:  # noqa: BLE001  its __str__ may raise anything
-        return "(its message can't be read)"
-
-
-def legible(why: str) -> str:
-    """What can be stored and read: no lone surrogates, no more than a page."""
-    text = why if len(why) <= MESSAGE else f"{why[:MESSAGE]} … ({len(why)} characters)"
-    return text.encode(errors="replace").decode()
+        return await within(seconds, work, waits)
+    finally:
+        patience.reset(token)

@@ -63,6 +63,8 @@ def observed(
     failed = recent.count(False)
     if policy.breaker_window and failed >= policy.breaker_share * policy.breaker_window:
         return Breaker(open=True, since=now)
+    if recent == breaker.recent:
+        return breaker
     return breaker.model_copy(update={"recent": recent})
 
 

@@ -1,13 +1,13 @@
 """The ladder: what is done with work whose author is not sure enough of it."""
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Literal, TypedDict
 
 from kapelle.state.approval import Escalation
 from kapelle.state.budget import Usage
 from kapelle.state.policy import Policy
-from kapelle.state.skills import AgentCard, fits, is_a
-from kapelle.state.task import TIERS, Result, Revision, Task, Tier, settled
+from kapelle.state.skills import AgentCard, fits, is_a, reach
+from kapelle.state.task import TIERS, Brief, Result, Revision, Task, Tier, settled
 from kapelle.state.verdict import Verdict
 
 ROLES: dict[str, Tier] = {
@@ -78,7 +78,7 @@ def climbers(
 ) -> list[AgentCard]:
     """The agents of higher tiers that fit a task and have not had it, the next tier first."""
     tried = {*(order.avoid if order else ()), result.agent or ""}
-    last = [TIERS.index(card.tier) for card in cards if card.name in tried]
+    last = [TIERS.index(card.top or card.tier) for card in cards if card.name in tried]
     higher = [
         card
         for card in cards
@@ -89,18 +89,52 @@ def climbers(
 
 def climb(result: Result, order: Revision | None, cards: Sequence[AgentCard]) -> Revision:
     """The order to have doubtful work done by a higher tier."""
-    at = next((TIERS.index(c.tier) for c in cards if c.name == result.agent), 0)
+    at = next((TIERS.index(c.top or c.tier) for c in cards if c.name == result.agent), 0)
     below = (card.name for card in cards if TIERS.index(card.tier) <= at)
     avoid = dict.fromkeys((*(order.avoid if order else ()), result.agent or "", *below))
-    why = f"{result.agent} was only {result.confidence or 0:.0%} sure of its answer"
     return Revision(
         task=result.task,
         number=result.revision + 1,
-        feedback=(*(order.feedback if order else ()), why),
+        feedback=(*(order.feedback if order else ()), unsure(result)),
         avoid=tuple(avoid),
         failed=order.failed if order else (),
         tried=(*(order.tried if order else ()), *result.attempts),
     )
+
+
+def unsure(result: Result) -> str:
+    """What the next tier is told of doubtful work."""
+    return f"{result.agent} was only {result.confidence or 0:.0%} sure of its answer"
+
+
+class Climb(TypedDict, total=False):
+    """What an agent of several tiers remembers while it climbs."""
+
+    task: Task
+    brief: Brief
+    result: Result
+    """What stands: the highest tier's, of those that did not fail."""
+
+
+def standing(before: Result | None, made: Result) -> Result:
+    """What stands once a higher tier had its turn: what it made; if it failed, what stood before.
+
+    What all tiers used and tried is in it.
+    """
+    if before is None:
+        return made
+    stands = before if made.status in ("failed", "refused") else made
+    tries, usage = (*before.attempts, *made.attempts), before.usage + made.usage
+    return stands.model_copy(update={"attempts": tries, "usage": usage})
+
+
+def first_rung(tiers: Sequence[Tier], wanted: Tier | None) -> int:
+    """Where a climb begins: at the first tier that is not below the one wanted.
+
+    >>> first_rung(["economy", "premium"], None), first_rung(["economy", "premium"], "standard")
+    (0, 1)
+    """
+    return min(range(len(tiers)), key=lambda at: (reach(tiers[at], wanted), at))
 
 
 def in_doubt(result: Result) -> bool:

@@ -81,9 +81,9 @@ class Policy(Noun):
     max_nesting: int = Field(default=8, ge=1)
     """Graphs within each other."""
     min_confidence: float = Field(default=0.0, ge=0, le=1)
-    """A reply below it goes up the ladder: in a team to the next tier; then to a judge, where a
-    team, a gate or a market has one, whose score becomes its confidence and who decides; then to a
-    person. A reply that names no confidence is let through."""
+    """A reply below it goes up the ladder: to the next tier; then to a judge, where a team, a gate
+    or a market has one, whose score becomes its confidence and who decides; then to a person. A
+    reply that names no confidence is let through."""
     approve_tools: tuple[str, ...] = ()
     """Tools that models call only once a person has approved the call: names, or patterns like
     `send_*`; beside those marked `consequential(approve=True)`."""

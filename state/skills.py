@@ -117,6 +117,8 @@ class AgentCard(Noun):
     description: str = ""
     tier: Tier = "standard"
     """What class of model it needs."""
+    top: Tier | None = None
+    """The highest tier it goes up to by itself, where it is not sure enough; None: its own."""
     price: int | None = Field(default=None, ge=0)
     """Of one task, in millionths of a US dollar; None if it is not known."""
     seconds: float | None = Field(default=None, ge=0, allow_inf_nan=False)

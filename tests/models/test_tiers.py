@@ -4,12 +4,14 @@ from collections.abc import Callable
 
 import openai
 import pytest
+from langgraph.checkpoint.memory import InMemorySaver
 from pydantic import BaseModel
 
 from kapelle.drills import Call, Garbage, LoopbackModel, RateLimited, ServerError
-from kapelle.graphs import manager_worker
+from kapelle.graphs import manager_worker, pipeline
 from kapelle.nodes.model import ModelAgent, cascade
 from kapelle.nodes.tiers import Tiers
+from kapelle.nodes.toolbox import consequential
 from kapelle.state.errors import NoModel
 from kapelle.state.policy import Policy
 from kapelle.state.task import Brief, Plan, Task
@@ -129,3 +131,54 @@ async def test_tools_go_on_with_the_model_that_answers(scripted: Callable, task:
 def test_tiers_without_a_model_are_none() -> None:
     with pytest.raises(NoModel, match="give at least one"):
         ModelAgent("worker", Tiers())
+
+
+async def test_an_agent_with_tiers_goes_up_by_itself_where_it_is_not_sure(
+    scripted: Callable,
+) -> None:
+    cheap = scripted([Guess(answer="?", confidence=0.2)])
+    dear = scripted([Guess(answer="dear", confidence=0.95)])
+    tiers = Tiers(standard=cheap.model(model="m1"), premium=dear.model(model="m2"))
+    worker = ModelAgent("guesser", tiers, output=Guess)
+    run = await Run(pipeline([worker], policy=Policy(min_confidence=0.5))).go()
+    output: dict = run.result.output  # type: ignore[assignment]
+    assert output["answer"] == "dear"
+    assert [attempt.model for attempt in run.result.attempts] == ["m1", "m2"]
+    assert "only 20% sure" in dear.requests[0].prompt
+
+
+@pytest.mark.parametrize(
+    "settings", [{"output": Guess, "tier": "standard"}, {}], ids=["chosen", "says not how sure"]
+)
+async def test_a_chosen_tier_stays_and_so_does_who_says_not_how_sure_it_is(
+    scripted: Callable, settings: dict
+) -> None:
+    cheap, dear = scripted([Guess(answer="?", confidence=0.2)]), scripted([])
+    tiers = Tiers(standard=cheap.model(), premium=dear.model())
+    worker = ModelAgent("guesser", tiers, **settings)
+    assert worker.rungs(Policy(min_confidence=0.5)) == [worker]
+
+
+def test_tiers_that_share_a_model_are_one_step(scripted: Callable) -> None:
+    one, other = scripted([]).model(), scripted([]).model()
+    worker = ModelAgent("guesser", Tiers(economy=one, standard=one, premium=other), output=Guess)
+    rungs = worker.at("economy").rungs(Policy(min_confidence=0.5))
+    assert [str(rung.card.tier) for rung in rungs] == ["economy", "premium"]
+
+
+async def test_tools_that_a_person_approves_work_at_each_tier(scripted: Callable) -> None:
+    @consequential(approve=True)
+    def send(to: str) -> str:
+        """Send it."""
+        return f"sent to {to}"
+
+    cheap = scripted([Guess(answer="?", confidence=0.2)])
+    dear = scripted([Call("send", {"to": "ann"}), Guess(answer="sent", confidence=0.9)])
+    tiers = Tiers(standard=cheap.model(), premium=dear.model())
+    worker = ModelAgent("clerk", tiers, output=Guess, tools=[send])
+    run = await Run(pipeline([worker], policy=Policy(min_confidence=0.5)), InMemorySaver()).go()
+    (ask,) = run.final["__interrupt__"]
+    assert ask.value.evidence["action_requests"][0]["args"] == {"to": "ann"}
+    await run.answer()
+    assert run.result.output["answer"] == "sent"  # type: ignore[call-overload,index]
+    assert len(cheap.requests) == 1, "what was begun before the question is not repeated"

@@ -13,8 +13,9 @@ from pydantic import BaseModel, Field
 from kapelle.drills import VirtualClock
 from kapelle.nodes.agent import Unusable, Where, agent
 from kapelle.nodes.call import call
+from kapelle.nodes.failing import MESSAGE
 from kapelle.nodes.here import Here
-from kapelle.nodes.trying import GRACE, MESSAGE, OutOfTime, within
+from kapelle.nodes.patience import GRACE, OutOfTime, within
 from kapelle.nodes.turns import Turns
 from kapelle.state.approval import Escalation
 from kapelle.state.budget import Budget, Usage
