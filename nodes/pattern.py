@@ -1,13 +1,15 @@
 """A pattern: LangGraph's own `StateGraph`, whose compiled form can be invoked sync as well."""
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from functools import reduce
-from typing import Any, TypedDict
+from functools import partial, reduce
+from types import FunctionType
+from typing import Any, Self, TypedDict
 
 from langgraph.channels import BinaryOperatorAggregate, DeltaChannel
 from langgraph.config import get_config
 from langgraph.graph import StateGraph
 from langgraph.graph.state import CompiledStateGraph
+from langgraph.pregel.protocol import PregelProtocol
 from langgraph.runtime import RunControl
 
 from kapelle.nodes import door
@@ -74,6 +76,14 @@ class Pattern(StateGraph[Any, Any, Any, Any]):
     steps: int = STEPS
     """Super-steps it may take."""
 
+    def add_node(self, *given: Any, **named: Any) -> Self:
+        """LangGraph's `add_node`; a node of ours is not taken apart each time it is compiled."""
+        before = set(self.nodes)
+        super().add_node(*given, **named)
+        for name in self.nodes.keys() - before:
+            _close(self.nodes[name].runnable)
+        return self
+
     def keep_changes(self, *names: str) -> None:
         """Store of these folded channels what is added to them, not the whole at each step."""
         for name in names:
@@ -100,6 +110,24 @@ def _all(fold: Callable[[Any, Any], Any]) -> Callable[[Any, Sequence[Any]], Any]
         return reduce(fold, new, old)
 
     return fold_all
+
+
+def _close(runnable: Any) -> None:
+    """Keep LangGraph from disassembling a node to find graphs in it: most of what `compile` takes.
+
+    Ours hold theirs in their closures or have none. Whoever else's function it is stays as it is.
+    """
+    for kind in ("func", "afunc"):
+        work = getattr(runnable, kind, None)
+        if isinstance(work, FunctionType) and _holds_no_graph(work):
+            setattr(runnable, kind, partial(work))
+
+
+def _holds_no_graph(work: FunctionType) -> bool:
+    cells = [cell.cell_contents for cell in work.__closure__ or ()]
+    held = [getattr(cell, "__self__", cell) for cell in cells]  # a graph's own `invoke` as well
+    ours = work.__module__.startswith("kapelle.")
+    return ours and not any(isinstance(one, PregelProtocol) for one in held)
 
 
 def _nested() -> bool:

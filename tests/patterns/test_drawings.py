@@ -5,12 +5,17 @@ import inspect
 import pkgutil
 import re
 from collections.abc import Callable
+from functools import partial
 from types import ModuleType
+from typing import Any
 
 import pytest
+from langgraph._internal._runnable import RunnableCallable
+from langgraph.pregel._utils import find_subgraph_pregel
 
 import kapelle.graphs
 from kapelle.graphs import hierarchy, manager_worker, marketplace, pipeline, swarm
+from kapelle.nodes.agent import as_agent
 from kapelle.nodes.pattern import Pattern
 from kapelle.state.ballot import Plurality
 from kapelle.state.budget import Budget
@@ -183,6 +188,25 @@ def test_where_no_start_is_too_dear_nothing_is_estimated(
         for target in (onward if end == "estimate" else {end})
     }
     assert real(build()) == without
+
+
+@pytest.mark.parametrize("build", EXAMPLES.values(), ids=list(EXAMPLES))
+def test_a_node_that_langgraph_is_not_to_take_apart_has_no_graph_in_it(
+    build: Callable[[], Pattern],
+) -> None:
+    inner = as_agent(build(), name="inner")
+    line = pipeline([inner]).compile()
+    assert "inner" in dict(line.get_subgraphs())
+    nodes: list[Any] = [*inner.graph.nodes.values(), *line.nodes.values()]
+    closed = [
+        work.func
+        for node in nodes
+        for work in (getattr(node.bound, "func", None), getattr(node.bound, "afunc", None))
+        if isinstance(work, partial) and inspect.isfunction(work.func)
+    ]
+    assert len(closed) > len(nodes) / 2
+    opened = [RunnableCallable(work) for work in closed]
+    assert [work for work in opened if find_subgraph_pregel(work)] == []
 
 
 def test_a_drawing_is_read_as_one_reads_it() -> None:
