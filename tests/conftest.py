@@ -1,9 +1,12 @@
 """What all tests share."""
 
 import os
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.warm import Warm
 
 # Always the same values, so that what failed once fails again; and none fails for a slow machine.
 settings.register_profile(
@@ -23,6 +26,15 @@ SERVERS = {"PostgreSQL": "KAPELLE_TEST_POSTGRES", "MariaDB": "KAPELLE_TEST_MARIA
 def anyio_backend() -> str:
     """LangGraph runs on asyncio, so nothing is tested on trio."""
     return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def warm() -> Iterator[Warm]:
+    """Begins processes that have imported everything."""
+    if not hasattr(os, "fork"):
+        pytest.skip("this system does not fork")
+    with Warm() as interpreter:
+        yield interpreter
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -1,9 +1,8 @@
 """Master contexts in the database: two processes that decide at once are one after the other."""
 
 import asyncio
-import subprocess
-import sys
-import time
+from contextlib import ExitStack
+from subprocess import PIPE
 
 import pytest
 from langgraph.store.base import PutOp
@@ -11,19 +10,22 @@ from langgraph.store.base import PutOp
 from kapelle.checkpoints import Database
 from kapelle.nodes.memory import StoreMemory
 from kapelle.state.context import MasterContext
+from tests.warm import Warm
 
 pytestmark = pytest.mark.anyio
 
 DECIDES = """
-import asyncio, sys, time
+import asyncio, sys
 from kapelle.checkpoints import Database
 from kapelle.nodes.memory import StoreMemory
 from kapelle.state.context import Decision, with_decisions
 
-async def main(url, me, at):
+async def main(url, me):
     async with Database(url) as db:
         memory = StoreMemory(db.store)
-        time.sleep(max(0, float(at) - time.time()))
+        await memory.context("t")
+        print("here", flush=True)
+        sys.stdin.readline()
         for n in range(15):
             mine = [Decision(key=f"shared{n}", value=me, rule="vote", by=(me,))]
             now = await memory.change("t", lambda c: with_decisions(c, mine, seen=0))
@@ -34,27 +36,35 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
-def together(url: str) -> list[list[bytes]]:
+def together(warm: Warm, url: str) -> list[list[str]]:
     """What each of two processes says that holds, after both decided the same keys at once."""
-    at = str(time.time() + 2)
-    both = [
-        subprocess.Popen([sys.executable, "-c", DECIDES, url, me, at], stdout=subprocess.PIPE)
-        for me in ("React", "Vue")
-    ]
-    said = [process.communicate(timeout=300)[0].split() for process in both]
-    assert [process.returncode for process in both] == [0, 0]
+    with ExitStack() as over:
+        both = [
+            warm.start("-c", DECIDES, url, me, stdin=PIPE, stdout=PIPE, text=True)
+            for me in ("React", "Vue")
+        ]
+        for process in both:
+            over.callback(process.close)
+        for process in both:
+            assert process.stdout.readline() == "here\n"
+        for process in both:
+            process.stdin.write("go\n")
+        said = [process.communicate(300)[0].split() for process in both]
+        assert [process.returncode for process in both] == [0, 0]
     return said
 
 
 @pytest.mark.slow
-async def test_two_processes_that_decide_one_key_at_once_hold_the_same(url: str) -> None:
+async def test_two_processes_that_decide_one_key_at_once_hold_the_same(
+    warm: Warm, url: str
+) -> None:
     async with Database(url) as db:
         memory = StoreMemory(db.store)
         await memory.open("t", MasterContext(goal="win"))
-        said = await asyncio.to_thread(together, url)
+        said = await asyncio.to_thread(together, warm, url)
         context = await memory.context("t")
     held = {d.key: d.value for d in context.decisions}
-    assert said[0] == said[1] == [str(held[f"shared{n}"]).encode() for n in range(15)]
+    assert said[0] == said[1] == [held[f"shared{n}"] for n in range(15)]
     assert sorted(d.version for d in context.decisions) == list(range(1, 16))
 
 

@@ -2,25 +2,19 @@
 
 import json
 import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.warm import Warm
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 
 
-def raced(url: str, many: int) -> dict[str, Any]:
+def raced(warm: Warm, url: str, many: int) -> dict[str, Any]:
     """Each race once: what the processes were told, and what was begun how often."""
     where = "sqlite" if url.startswith("sqlite") else url
-    words = [sys.executable, "-m", "tests.checkpoints.raced", where, str(many)]
-    done = subprocess.run(
-        words, cwd=ROOT, check=False, capture_output=True, text=True, timeout=1_200
-    )
+    done = warm.finish("-m", "tests.checkpoints.raced", where, str(many), timeout=1_200)
     assert done.returncode == 0, done.stderr
     told: dict[str, Any] = json.loads(done.stdout)
     assert [race.pop("failed") for race in told.values()] == [[], [], []], done.stderr
@@ -40,12 +34,12 @@ def as_it_should_be(told: dict[str, Any], many: int) -> None:
 
 
 @pytest.mark.slow
-def test_of_many_who_resume_a_thread_or_answer_an_ask_one_goes_on(url: str) -> None:
-    as_it_should_be(raced(url, 5), 5)
+def test_of_many_who_resume_a_thread_or_answer_an_ask_one_goes_on(warm: Warm, url: str) -> None:
+    as_it_should_be(raced(warm, url, 5), 5)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("many", [2, 4, 8, 16])
-def test_the_same_with_any_number_and_many_times(url: str, many: int) -> None:
+def test_the_same_with_any_number_and_many_times(warm: Warm, url: str, many: int) -> None:
     for _ in range(16):
-        as_it_should_be(raced(url, many), many)
+        as_it_should_be(raced(warm, url, many), many)

@@ -1,8 +1,6 @@
 """The run book: a run is there before its first step, one advances it, no answer gets lost."""
 
 import asyncio
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -14,6 +12,7 @@ from kapelle.checkpoints.runbook import RunRow
 from kapelle.state.approval import Approval
 from kapelle.state.errors import StillWaiting, ThreadBusy, Unfinished, UnknownThread
 from kapelle.state.task import Result, Task
+from tests.warm import Warm
 
 pytestmark = pytest.mark.anyio
 
@@ -94,28 +93,28 @@ async def test_a_run_that_stopped_in_the_middle_is_found_and_taken_over(database
     assert await database.runs.renew("t1", "host:2", fence, 30)
 
 
-def dead() -> str:
+@pytest.fixture
+def dead(warm: Warm) -> str:
     """The holder of a process that was, and is no more."""
-    command = [sys.executable, "-c", "from kapelle.checkpoints.holder import *; print(holder())"]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    look = "from kapelle.checkpoints.holder import *; print(holder())"
+    return warm.finish("-c", look).stdout.strip()
 
 
-async def test_the_lease_of_a_dead_process_is_over_at_once(database: Database) -> None:
-    gone = dead()
-    await begin(database, holder=gone)
+async def test_the_lease_of_a_dead_process_is_over_at_once(database: Database, dead: str) -> None:
+    await begin(database, holder=dead)
     await begin(database, "t2", holder=holder())
     assert [row.thread for row in await database.runs.abandoned()] == ["t1"]
     fence = await database.runs.take("t1", holder(), 30)
     assert fence > 1
     with pytest.raises(ThreadBusy):
         await database.runs.take("t2", holder(), 30)
-    await begin(database, "t3", holder=gone)
+    await begin(database, "t3", holder=dead)
     with pytest.raises(Unfinished):
         await begin(database, "t3", holder=holder())
 
 
-def test_only_who_is_certainly_gone_is_dead() -> None:
-    ours, gone = holder().split("/"), dead().split("/")
+def test_only_who_is_certainly_gone_is_dead(dead: str) -> None:
+    ours, gone = holder().split("/"), dead.split("/")
     assert not has_died("/".join(ours))
     assert has_died("/".join(gone))
     for part, other in ((0, "elsewhere"), (3, "0" * 8), (4, "1"), (3, "")):

@@ -2,10 +2,10 @@
 
 import json
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from subprocess import DEVNULL, PIPE, CompletedProcess
 from typing import Any
 
 import pytest
@@ -13,10 +13,11 @@ from click.testing import CliRunner, Result
 
 from kapelle.cli import cli
 from tests.cli.looking import MOST
+from tests.warm import Process, Warm
 
 Call = Callable[..., Result]
-Start = Callable[..., "subprocess.Popen[str]"]
-Finish = Callable[..., "subprocess.CompletedProcess[str]"]
+Start = Callable[..., Process]
+Finish = Callable[..., CompletedProcess[str]]
 
 
 @pytest.fixture
@@ -47,34 +48,28 @@ def call(folder: Path) -> Call:
 
 
 @pytest.fixture
-def start(folder: Path) -> Iterator[Start]:
+def start(folder: Path, warm: Warm) -> Iterator[Start]:
     """Use the command line in another process, which does not outlive the test."""
-    started: list[subprocess.Popen[str]] = []
+    started: list[Process] = []
 
-    def start(*words: str, **more: Any) -> "subprocess.Popen[str]":
-        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        command = [sys.executable, "-m", "kapelle", *words]
-        process = subprocess.Popen(command, **{**pipes, "text": True, "cwd": folder, **more})
-        started.append(process)
-        return process
+    def start(*words: str, **more: Any) -> Process:
+        usual = {"stdin": DEVNULL, "stdout": PIPE, "stderr": PIPE, "text": True, "cwd": folder}
+        started.append(warm.start("-m", "kapelle", *words, **{**usual, **more}))
+        return started[-1]
 
     yield start
     for process in started:
-        process.kill()
-        process.wait()
-        for pipe in (process.stdin, process.stdout, process.stderr):
-            if pipe is not None:
-                pipe.close()
+        process.close()
 
 
 @pytest.fixture
 def elsewhere(start: Start) -> Finish:
     """Use the command line in another process, to its end."""
 
-    def elsewhere(*words: str, **more: Any) -> "subprocess.CompletedProcess[str]":
+    def elsewhere(*words: str, **more: Any) -> CompletedProcess[str]:
         process = start(*words, **more)
-        out, err = process.communicate(timeout=MOST)
-        return subprocess.CompletedProcess(words, process.returncode, out, err)
+        out, err = process.communicate(MOST)
+        return CompletedProcess(words, process.wait(), out, err)
 
     return elsewhere
 

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,6 +14,7 @@ from kapelle import Database
 from kapelle.nodes.door import wait
 from tests.cli.conftest import Call, Start
 from tests.cli.looking import MOST, is_one_line, until
+from tests.warm import Process
 
 pytestmark = pytest.mark.slow
 PARTS = 30
@@ -26,7 +26,7 @@ def begun(folder: Path) -> Counter[str]:
     return Counter(file.read_text(encoding="utf-8").split()) if file.exists() else Counter()
 
 
-def reach_the_middle(process: "subprocess.Popen[Any]", folder: Path) -> None:
+def reach_the_middle(process: "Process | subprocess.Popen[str]", folder: Path) -> None:
     """Look until a run has done some of its parts."""
     until(lambda: len(begun(folder)) > 12 or process.poll() is not None, "in the middle")
     assert process.poll() is None, process.communicate()
@@ -52,7 +52,8 @@ def remains(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("killed")
     shutil.copy(Path(__file__).with_name("agents.py"), folder)
     words = ["agents.py:slow", "-t", "Do it", "--input", f"parts={PARTS}", "--thread", "killed"]
-    process = subprocess.Popen([sys.executable, "-m", "kapelle", "run", *words], cwd=folder)
+    command = [sys.executable, "-m", "kapelle", "run", *words]  # as a user does: nothing is warm
+    process = subprocess.Popen(command, cwd=folder, text=True)
     reach_the_middle(process, folder)
     process.kill()
     process.wait(MOST)
@@ -97,7 +98,6 @@ def test_whoever_resumes_waits_until_the_lease_of_another_host_is_over(
     held: Path, start: Start
 ) -> None:
     going_on = start("resume", "killed")
-    assert going_on.stderr is not None
     assert "waiting for its lease to end" in going_on.stderr.readline()
     with Database("kapelle.db") as db:
         let_go(db, "killed")
@@ -107,7 +107,6 @@ def test_whoever_resumes_waits_until_the_lease_of_another_host_is_over(
 
 def test_a_run_whose_holder_lives_is_left_to_it(held: Path, start: Start) -> None:
     going_on = start("resume", "killed")
-    assert going_on.stderr is not None
     note = going_on.stderr.readline()
     assert "waiting for its lease to end" in note
     with Database("kapelle.db") as db:

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -31,9 +30,7 @@ class Seat:
         os.set_blocking(self._mine, False)
         pipes = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
         environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "40"}
-        self.process: subprocess.Popen[str] = start(
-            *words, env=environment, start_new_session=True, **pipes
-        )
+        self.process = start(*words, env=environment, start_new_session=True, **pipes)
         os.close(theirs)
         self.seen = ""
 

@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import pytest
 from kapelle import Database
 from kapelle.drills import Call, Request
 from tests.checkpoints.conftest import VARIABLES, made, url_of
+from tests.warm import Warm
 
 __all__ = ["made"]
 
@@ -25,7 +24,7 @@ DOUBT = {"begun": 1, "sent": 1, "written": 0}
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 @pytest.mark.parametrize("kind", ["sqlite", *VARIABLES])
 def test_killed_around_an_effect_a_run_sends_one_mail(
-    kind: str, scripted: Callable, tmp_path: Path, made: dict[str, str]
+    warm: Warm, kind: str, scripted: Callable, tmp_path: Path, made: dict[str, str]
 ) -> None:
     url = url_of(kind, tmp_path, made)
     Database(url).close()
@@ -35,8 +34,7 @@ def test_killed_around_an_effect_a_run_sends_one_mail(
         return [Call("send_mail", {"to": "ann"}), Call("rest"), "sent"][done]
 
     server = scripted(answer)
-    command = [sys.executable, str(SCRIPT), server.url, str(tmp_path), url]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=1_200)
+    done = warm.finish(str(SCRIPT), server.url, str(tmp_path), url, timeout=1_200)
     assert done.returncode == 0, done.stderr
     for name, run in json.loads(done.stdout).items():
         graph, _, fatal = name.split(" ")

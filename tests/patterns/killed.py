@@ -82,10 +82,15 @@ class Work:
 
     async def kept(self) -> None:
         """Wait until all that was made in this process is in the database."""
-        stored = in_tables if "://" in self.kind else in_files
         async with asyncio.timeout(120):
-            while any(made not in stored(self.kind, self.folder) for made in self.made):  # noqa: ASYNC110
+            while not self.all_kept():  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
+
+    def all_kept(self) -> bool:
+        """Whether what was made in this process is in the database."""
+        look = in_tables if "://" in self.kind else in_files
+        stored = look(self.kind, self.folder) if self.made else ""
+        return all(made in stored for made in self.made)
 
 
 def in_files(kind: str, folder: Path) -> str:

@@ -3,14 +3,13 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.checkpoints.conftest import VARIABLES, url_of
+from tests.warm import Warm
 
 SCRIPT = Path(__file__).with_name("killed.py")
 
@@ -19,8 +18,8 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system doe
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_and_no_finished_part_repeats(tmp_path: Path) -> None:
-    goes_on("sqlite", 2, tmp_path)
+def test_a_killed_run_goes_on_and_no_finished_part_repeats(warm: Warm, tmp_path: Path) -> None:
+    goes_on(warm, "sqlite", 2, tmp_path)
 
 
 ONE_OF_EACH = [
@@ -37,21 +36,20 @@ ONE_OF_EACH = [
 @pytest.mark.slow
 @pytest.mark.parametrize("server", VARIABLES)
 def test_a_run_of_each_pattern_that_is_killed_goes_on_from_a_server(
-    server: str, tmp_path: Path, made: dict[str, str]
+    warm: Warm, server: str, tmp_path: Path, made: dict[str, str]
 ) -> None:
-    goes_on(url_of(server, tmp_path, made), 1, tmp_path, ONE_OF_EACH)
+    goes_on(warm, url_of(server, tmp_path, made), 1, tmp_path, ONE_OF_EACH)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("saver", ["sqlite", "official sqlite"])
-def test_wherever_it_is_killed_a_run_goes_on(saver: str, tmp_path: Path) -> None:
-    goes_on(saver, 14, tmp_path)
+def test_wherever_it_is_killed_a_run_goes_on(warm: Warm, saver: str, tmp_path: Path) -> None:
+    goes_on(warm, saver, 14, tmp_path)
 
 
-def goes_on(saver: str, times: int, folder: Path, graphs: Sequence[str] = ()) -> None:
+def goes_on(warm: Warm, saver: str, times: int, folder: Path, graphs: Sequence[str] = ()) -> None:
     """Kill and go on, and compare with what was not disturbed."""
-    command = [sys.executable, str(SCRIPT), saver, str(folder), str(times), *graphs]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=1_200)
+    done = warm.finish(str(SCRIPT), saver, str(folder), str(times), *graphs, timeout=1_200)
     assert done.returncode == 0, done.stderr
     for graph, tries in json.loads(done.stdout).items():
         undisturbed = tries.pop("[0]")

@@ -3,8 +3,6 @@
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +10,8 @@ from typing import Any, TypeVar
 
 import httpx
 
-ROOT = Path(__file__).parents[2]
+from tests.warm import ROOT, Process, Warm
+
 LONG = 240.0
 """Seconds after which a test no longer waits for what must happen."""
 
@@ -28,7 +27,8 @@ class Served:
     The socket listens in the test's process, so that requests wait until the service answers.
     """
 
-    def __init__(self, app: str, folder: Path) -> None:
+    def __init__(self, app: str, folder: Path, warm: Warm) -> None:
+        self._warm = warm
         self._app = app
         self._folder = folder
         self._socket = socket.create_server(("127.0.0.1", 0))
@@ -45,10 +45,11 @@ class Served:
         """End the process, and wait until it is gone."""
         self._process.send_signal(how)
         self._process.wait(LONG)
+        self._process.close()
 
     def close(self) -> None:
         """End all."""
-        self.end(signal.SIGKILL)
+        self._process.close()
         self.client.close()
         self._socket.close()
 
@@ -75,10 +76,11 @@ class Served:
         """The run, once it is over."""
         return until(lambda: _unless(self.run(thread), "running", "waiting"))
 
-    def _started(self) -> "subprocess.Popen[bytes]":
+    def _started(self) -> Process:
         number = self._socket.fileno()
-        return subprocess.Popen(
-            [sys.executable, "-m", "uvicorn", self._app, "--fd", str(number), "--log-level=error"],
+        words = ["-m", "uvicorn", self._app, "--fd", str(number), "--log-level=error"]
+        return self._warm.start(
+            *words,
             cwd=self._folder,
             env={
                 **os.environ,
