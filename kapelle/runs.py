@@ -391,7 +391,12 @@ def _stamped(ask: Ask, answer: Approval) -> Approval:
     return answer.model_copy(update={"ask": ask.id})
 
 
-def _fits(name: str, graph: StateGraph[Any, Any, Any, Any]) -> None:
+def _fits(name: str, graph: object) -> None:
+    if not isinstance(graph, StateGraph):
+        raise Misbuilt(
+            f"{name!r} is {type(graph).__name__}, not a graph; "
+            "put an agent into a pattern, like pipeline([it])"
+        )
     for schema, key in ((graph.input_schema, "task"), (graph.output_schema, "result")):
         if key not in graph.schemas[schema]:
             raise Misbuilt(

@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict, cast
 
 import pytest
 from langgraph.graph import START, StateGraph
@@ -14,6 +14,7 @@ from langgraph.types import interrupt
 from kapelle import Approval, Database, Escalation, Run, Runs, Task, agent, arun
 from kapelle.graphs import pipeline
 from kapelle.runs import Graph
+from kapelle.state.errors import Misbuilt
 from kapelle.state.task import Brief, Result
 
 pytestmark = pytest.mark.anyio
@@ -156,3 +157,19 @@ async def test_runs_that_were_left_are_gone_on_with_together(database: Database)
         )
     runs = await Runs(database, {"meet": pipeline([meet])}).recover()
     assert [run.status for run in runs] == ["done"] * 3
+
+
+class Bare(TypedDict):
+    """What a graph of others may hold."""
+
+    task: Task
+
+
+async def test_an_agent_is_no_graph_nor_is_one_without_a_result_ours(database: Database) -> None:
+    bare: Any = StateGraph(Bare).add_node("work", lambda state: state).add_edge(START, "work")
+    for name, graph, why in (
+        ("lone", ask, r"'lone' is FunctionAgent, not a graph; .*pipeline\(\[it\]\)"),
+        ("bare", bare, "graph 'bare' has no 'result' in its output"),
+    ):
+        with pytest.raises(Misbuilt, match=why):
+            await Runs(database, {name: cast("Graph", graph)}).start(name, "Go")
