@@ -6,6 +6,8 @@
             open ─ tally ─┬═ peer ×N ─ tally       those whose answers can change the outcome
                           ├═ judge ×N ─ tally      even answers, each pair in both orders
                           ├═ approve ×N ─ tally    what a person must decide
+                          ├═ voice ×N ─ tally      each as often as its vote is wanted, where a
+                          │                        person may hold the step
                           ├─ reconcile ─┬─ decide ─ reconcile   claims can't all hold
                           │             └─ END
                           └─ END                   with a result
@@ -21,17 +23,20 @@ After       Condorcet's jury theorem, 1785; E. Meyerson et al., Solving a Millio
             Zero Errors, 2025 (first to ahead by k, red flags)
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from langgraph.graph import END
+from langgraph.graph import END, START
+from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Send
 
 from kapelle.nodes.agent import Agent
 from kapelle.nodes.call import Check
-from kapelle.nodes.comparing import Duel, compare
+from kapelle.nodes.comparing import Comparer, Duel, compare
 from kapelle.nodes.ending import CLOSING, ends, to_end
 from kapelle.nodes.estimating import Role, Shape
-from kapelle.nodes.gating import Asked, gate
+from kapelle.nodes.gating import Asked, Gate, gate
 from kapelle.nodes.pattern import (
     STEPS,
     Finished,
@@ -42,10 +47,11 @@ from kapelle.nodes.pattern import (
     must_be_silent,
     seated,
 )
+from kapelle.nodes.polling import Seat, Speaking, gate_unless_over, listen, voice
 from kapelle.nodes.services import Services
 from kapelle.nodes.starting import starts
 from kapelle.nodes.tallying import count, opening
-from kapelle.nodes.voting import Turn, peer
+from kapelle.nodes.voting import Peer, Turn, peer
 from kapelle.state.ballot import Judged, LogOdds, Rule, Same, exact
 from kapelle.state.budget import Usage
 from kapelle.state.errors import Misbuilt
@@ -53,7 +59,7 @@ from kapelle.state.policy import Policy
 from kapelle.state.swarm import Election, Round, Slot, Swarm
 from kapelle.state.turns import most_votes, put, votes_of
 
-_CONTROL = ("open", "tally", "judge", "approve", *CLOSING)
+_CONTROL = ("open", "tally", "judge", "approve", "voice", "listen", *CLOSING)
 
 
 def swarm(
@@ -101,38 +107,76 @@ def swarm(
         rounds=rounds,
         same=same,
         policy=limits,
+        graphs=frozenset(a.card.name for a in (*crowd.values(), judge) if a and a.where == "graph"),
+    )
+    nodes = _Nodes(
+        peers={name: peer(agent, same, check, limits) for name, agent in crowd.items()},
+        judge=compare(judge, limits) if judge is not None else None,
     )
     graph = Pattern(Swarm, context_schema=Services, input_schema=Given, output_schema=Finished)
-
-    bound = most_votes(rule, len(crowd), limits)
-    graph.steps = STEPS + 4 * bound * (1 + rounds)
-    sure = {name: agent.card.confidence for name, agent in crowd.items()}
-    least, expected, most = votes_of(rule, sure, limits)
-    calls = (least, expected, most * (1 + rounds))
-    votes = Role("vote", list(crowd.values()), works=True, votes=calls)
-    pairs = len(crowd) * (len(crowd) - 1)  # each in both orders
-    judges = [Role("judge", [judge], most=pairs)] if judge else []
-    graph.shape = Shape(limits, (votes, *judges))
+    graph.shape, graph.steps = _shape(crowd, judge, election)
+    alone = _voice(nodes, election, graph.steps)
 
     graph.add_node("open", opening(limits))
     graph.add_node("tally", count(election))
-    for name, agent in crowd.items():
-        graph.add_node(name, peer(agent, same, check, limits), input_schema=Turn)
-    graph.add_node("approve", gate(limits), input_schema=Asked)
+    nexts = _answering(graph, nodes, gate(limits), back_to="tally")
+    graph.add_node("voice", voice(alone, election, limits), input_schema=Seat)
 
     starts(graph, "open", limits)
     graph.add_edge("open", "tally")
-    for name in crowd:
-        graph.add_edge(name, "tally")
-    graph.add_edge("approve", "tally")
+    graph.add_edge("voice", "tally")
     ends(graph, limits)
-    nexts = [*crowd, "approve", "reconcile", END]
-    if judge is not None:
-        graph.add_node("judge", compare(judge, limits), input_schema=Duel)
-        graph.add_edge("judge", "tally")
-        nexts.append("judge")
-    graph.add_conditional_edges("tally", by_move(election), nexts)
+    graph.add_conditional_edges("tally", by_move(election), [*nexts, "voice", "reconcile", END])
     return graph
+
+
+@dataclass(frozen=True)
+class _Nodes:
+    """Who answers, also where each does so by itself."""
+
+    peers: Mapping[str, Peer]
+    judge: Comparer | None
+
+
+def _answering(graph: Pattern, nodes: _Nodes, approve: Gate, *, back_to: str) -> list[str]:
+    """Add who answers; their names."""
+    for name, node in nodes.peers.items():
+        graph.add_node(name, node, input_schema=Turn)
+    graph.add_node("approve", approve, input_schema=Asked)
+    names = [*nodes.peers, "approve"]
+    if nodes.judge is not None:
+        graph.add_node("judge", nodes.judge, input_schema=Duel)
+        names.append("judge")
+    for name in names:
+        graph.add_edge(name, back_to)
+    return names
+
+
+def _voice(nodes: _Nodes, election: Election, steps: int) -> CompiledStateGraph[Any, Any, Any, Any]:
+    """All that one voice may be asked."""
+    graph = Pattern(Speaking, context_schema=Services)
+    graph.steps = steps
+    graph.keep_changes("asked", "results")
+    names = _answering(graph, nodes, gate_unless_over(election.policy), back_to="listen")
+    graph.add_node("listen", listen)
+    graph.add_conditional_edges(START, by_turn(election, "listen"), [*names, "listen"])
+    graph.add_conditional_edges("listen", by_turn(election, END), [*names, END])
+    return graph.compile(name="voice")
+
+
+def _shape(
+    crowd: Mapping[str, Agent], judge: Agent | None, election: Election
+) -> tuple[Shape, int]:
+    """Who is called how often, and how many steps that may take."""
+    rule, rounds, limits = election.rule, 1 + election.rounds, election.policy
+    sure = {name: agent.card.confidence for name, agent in crowd.items()}
+    least, expected, most = votes_of(rule, sure, limits)
+    calls = (least, expected, most * rounds)
+    votes = Role("vote", list(crowd.values()), works=True, votes=calls)
+    pairs = len(crowd) * (len(crowd) - 1)  # each in both orders
+    judges = [Role("judge", [judge], most=pairs)] if judge else []
+    steps = STEPS + 4 * most_votes(rule, len(crowd), limits) * rounds
+    return Shape(limits, (votes, *judges)), steps
 
 
 def by_move(election: Election) -> Callable[[Swarm], str | list[Send]]:
@@ -144,10 +188,26 @@ def by_move(election: Election) -> Callable[[Swarm], str | list[Send]]:
             return to_end(state)
         if state["move"] == "ask" and ask is not None:
             return [Send("approve", Asked(ask=ask, stopped=None))]
-        now, due = Round(election, state), set(state["due"])
-        return [to_slot(now, slot) for slot in state["asked"] if slot.id in due]
+        if state["voices"]:
+            return [Send("voice", Seat(voice=n)) for n in range(len(state["voices"]))]
+        return to_slots(Round(election, state))
 
     return by_move
+
+
+def by_turn(election: Election, none: str) -> Callable[[Speaking], str | list[Send]]:
+    """Whether a voice has a slot to fill; where it has `none`."""
+
+    def by_turn(state: Speaking) -> str | list[Send]:
+        return to_slots(Round(election, state)) or none
+
+    return by_turn
+
+
+def to_slots(now: Round) -> list[Send]:
+    """To all who are due, in the order of asking."""
+    due = set(now.state["due"])
+    return [to_slot(now, slot) for slot in now.state["asked"] if slot.id in due]
 
 
 def to_slot(now: Round, slot: Slot) -> Send:
@@ -155,7 +215,7 @@ def to_slot(now: Round, slot: Slot) -> Send:
     state = now.state
     last, order = state["results"].get(slot.id), state["revisions"].get(slot.id)
     if last is not None and last.escalation is not None and now.stands(slot) == "waiting":
-        return Send("approve", Asked(ask=last.escalation, stopped=last))
+        return Send("approve", Asked(ask=last.escalation, stopped=last, order=order))
     revision = last.revision + 1 if last else 1
     task = put(now, slot)
     if slot.kind == "judge":

@@ -6,9 +6,11 @@ another of the same invocation had written nothing.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import reduce
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from langchain_core.runnables import RunnableConfig
@@ -30,18 +32,35 @@ Key = tuple[str | None, str, str, object]
 Graph = tuple[str | None, str, object]
 """Thread, graph, invocation."""
 
+Written = tuple[str, str, Any]
+"""What a node had written of the step already: LangGraph's id of its execution, channel, value."""
+
+T = TypeVar("T")
+
 
 class Board:
     """Cells of one super-step of one graph: a future for each subtask's outcome."""
 
-    def __init__(self, finished: Mapping[str, Result], limit: Turns) -> None:
+    def __init__(self, written: Sequence[Written], limit: Turns) -> None:
         self._cells: dict[str, asyncio.Future[Result | None]] = {}
+        self.written = written
         self.limit = limit
         self._context: asyncio.Future[MasterContext] | None = None
-        self.doors: asyncio.Semaphore | None = None
-        """How many of the lowest managers of a tree may be at work at once."""
-        for task, result in finished.items():
+        self._shared: Any = None
+        for task, result in self.results().items():
             self.post(task, result)
+
+    def results(self) -> dict[str, Result]:
+        """Those that had been written before an interrupt or a crash."""
+        values = [value for _, channel, value in self.written if channel == "results"]
+        return reduce(merge_results, values, {})
+
+    def shared(self, make: Callable[[], T]) -> T:
+        """What all who work in the step have in common; the first makes it."""
+        if self._shared is None:
+            self._shared = make()
+        made: T = self._shared
+        return made
 
     async def outcome(self, task: str) -> Result | None:
         """Wait for a subtask's result; `PARKED` if a person must act first."""
@@ -140,16 +159,14 @@ def _graph(key: Key) -> Graph:
 
 
 async def _fresh(limit: Turns) -> Board:
-    return Board({}, limit)
+    return Board((), limit)
 
 
 async def _filled(config: RunnableConfig, key: Key, limit: Turns) -> Board:
     saver = config["configurable"].get("__pregel_checkpointer")
-    finished: dict[str, Result] = {}
+    written: Sequence[Written] = ()
     if saver and key[0] is not None:
         where = {"thread_id": key[0], "checkpoint_ns": key[1], "checkpoint_id": key[2]}
         kept = await saver.aget_tuple({"configurable": where})
-        for _, channel, value in (kept.pending_writes or ()) if kept else ():
-            if channel == "results":
-                finished = merge_results(finished, value)
-    return Board(finished, limit)
+        written = (kept.pending_writes or ()) if kept else ()
+    return Board(written, limit)

@@ -422,6 +422,4 @@ def _door(
     """As many of the lowest managers at a time as keep the workers busy: memory has a bound."""
     if levels_of(items, width) > 1:
         return nullcontext()
-    if desk.doors is None:
-        desk.doors = asyncio.Semaphore(2 + policy.parallel // width)
-    return desk.doors
+    return desk.shared(lambda: asyncio.Semaphore(2 + policy.parallel // width))

@@ -1,6 +1,5 @@
 """The judge's box: says which of two answers is better, not knowing whose they are."""
 
-from functools import partial
 from typing import Any, Protocol, TypedDict
 
 from langgraph.runtime import Runtime
@@ -12,6 +11,7 @@ from kapelle.nodes.call import call
 from kapelle.nodes.gating import park
 from kapelle.nodes.here import here
 from kapelle.nodes.pattern import remembered
+from kapelle.nodes.polling import unless_over
 from kapelle.nodes.services import Services
 from kapelle.state.policy import Policy
 from kapelle.state.swarm import Slot, preference
@@ -51,10 +51,11 @@ def compare(critic: Agent, policy: Policy) -> Comparer:
             for which, output in (("first", state["first"]), ("second", state["second"]))
         }
         desk = await board(runtime, policy.parallel)
-        ask = partial(
-            call, critic, state["task"], Brief(results=pair, context=remembered("context"))
+        brief = Brief(results=pair, context=remembered("context"))
+        work = call(
+            critic, state["task"], brief, here=place, policy=policy, limit=desk.limit, check=_flaws
         )
-        result = await ask(here=place, policy=policy, limit=desk.limit, check=_flaws)
+        result = await unless_over(slot, work)
         result = result.model_copy(update={"revision": state["revision"]})
         said = preference(result)
         place.tell(

@@ -100,7 +100,7 @@ class Pattern(StateGraph[Any, Any, Any, Any]):
         return compiled
 
 
-def remembered(name: str) -> Any:
+def remembered(name: str | list[str]) -> Any:
     """What the graph of the present node remembers, where it was not sent along."""
     return get_config()["configurable"]["__pregel_read"](name)
 

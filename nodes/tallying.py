@@ -29,8 +29,9 @@ from kapelle.state.outcome import (
 )
 from kapelle.state.policy import Policy
 from kapelle.state.shortage import ask_for_more, goes_on, once_funded
-from kapelle.state.swarm import Election, Round, Swarm
+from kapelle.state.swarm import Election, Round, Swarm, merge_slots
 from kapelle.state.task import Failure
+from kapelle.state.voices import voices
 
 
 class Opener(Protocol):
@@ -61,10 +62,12 @@ def opening(policy: Policy) -> Opener:
         await begin(place, state["task"], policy)
         return {
             "context": await place.context(state["task"], policy),
-            "asked": [],
+            "asked": Overwrite([]),
             "results": Overwrite({}),
             "revisions": Overwrite({}),
             "due": [],
+            "order": [],
+            "voices": [],
             "round": 0,
             "debates": 0,
             "tallies": [],
@@ -116,9 +119,9 @@ def _answered(state: Swarm) -> dict[str, Any]:
 
 def _next(state: Swarm, election: Election, place: Here) -> dict[str, Any]:
     now, step = Round(election, state), proceed(state, election)
-    _tell(place, state, step)
+    tell(place, state, step)
     if step.move == "work":
-        return {"move": "work", "asked": [*state["asked"], *step.new], "due": list(step.due)}
+        return {"move": "work", **_due(now, step)}
     if (short := cut_off(now, step.tally)) is not None:
         return _cut_off(now, step, short, place)
     closed = {"tallies": [*state["tallies"], step.tally]}
@@ -131,6 +134,18 @@ def _next(state: Swarm, election: Election, place: Here) -> dict[str, Any]:
         }
         return debate | _next({**state, **debate}, election, place)  # type: ignore[typeddict-item]
     return closed | _over(now, step, place)
+
+
+def _due(now: Round, step: Step) -> dict[str, Any]:
+    """Who is next; where a person may hold them, with all who may be next after them."""
+    asked = merge_slots(now.state["asked"], step.new)
+    after = Round(now.election, {**now.state, "asked": asked})
+    return {
+        "asked": list(step.new),
+        "due": list(step.due),
+        "order": list(now.election.peers),
+        "voices": voices(after, step.due),
+    }
 
 
 def _cut_off(now: Round, step: Step, short: Failure, place: Here) -> dict[str, Any]:
@@ -157,7 +172,7 @@ def _asked(ask: Escalation, place: Here, **more: Any) -> dict[str, Any]:
     return {"move": "ask", "escalation": ask, **more}
 
 
-def _tell(place: Here, state: Swarm, step: Step) -> None:
+def tell(place: Here, state: Swarm, step: Step) -> None:
     """Journal how the vote stands, and who is asked next."""
     tally, mark = step.tally, f"{state['round']}/{len(state['asked'])}"
     if tally != NOTHING:

@@ -12,6 +12,7 @@ from kapelle.nodes.call import Check, call
 from kapelle.nodes.gating import park
 from kapelle.nodes.here import Here, here
 from kapelle.nodes.pattern import remembered
+from kapelle.nodes.polling import unless_over
 from kapelle.nodes.services import Services
 from kapelle.state.ballot import Same
 from kapelle.state.budget import Usage
@@ -57,10 +58,10 @@ def peer(agent: Agent, same: Same, check: Check | None, policy: Policy) -> Peer:
             else partial(vote_flaws, same=same, check=check)
         )
         desk = await board(runtime, policy.parallel)
-        made = await call(
+        work = call(
             agent, state["task"], brief, here=place, policy=policy, limit=desk.limit, check=flaws
         )
-        result = weighed(made, policy)
+        result = weighed(await unless_over(slot, work), policy)
         if state["revision"] > 1:
             stamp = {"revision": state["revision"], "usage": state["used"] + result.usage}
             result = result.model_copy(update=stamp)

@@ -1,6 +1,6 @@
 """What a swarm remembers, and how what came back in a round is read."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from string import ascii_uppercase
@@ -40,13 +40,32 @@ class Slot(Noun):
     pair: tuple[str, ...] = ()
     """For a comparison, the keys of the answers, as they are shown."""
 
+    @property
+    def number(self) -> int:
+        """Its place in the order of asking, from 1."""
+        return int(self.id.rpartition("/")[2])
+
+
+class Voice(Noun):
+    """An agent that takes part by itself in a step that a person may hold."""
+
+    agent: str
+    slot: str = ""
+    """What it begins with; empty for a peer that may yet be asked."""
+
+
+def merge_slots(old: Iterable[Slot] | None, new: Iterable[Slot] | None) -> list[Slot]:
+    """Fold slots: all of them, in the order of asking."""
+    by_id = {slot.id: slot for slot in (*(old or ()), *(new or ()))}
+    return sorted(by_id.values(), key=lambda slot: (slot.number, slot.id))
+
 
 class Swarm(Leaving, total=False):
     """The shared state of a swarm."""
 
     context: MasterContext
     """What all peers are shown of it: as it was before the first vote."""
-    asked: list[Slot]
+    asked: Annotated[list[Slot], merge_slots]
     """Everyone who was asked, in order."""
     results: Annotated[dict[str, Result], merge_results]
     """What came back, by slot."""
@@ -54,6 +73,10 @@ class Swarm(Leaving, total=False):
     """What a person wants answered again, by slot."""
     due: list[str]
     """Slots that are next: agents to ask, or people, where an agent turned to one."""
+    order: list[str]
+    """The peers; behind all others those that are ailing."""
+    voices: list[Voice]
+    """Where a person may hold the next step: who takes part in it, each by itself."""
     round: int
     """0 for the blind first vote."""
     debates: int
@@ -82,6 +105,8 @@ class Election:
     """Debates at most."""
     same: Same
     policy: Policy
+    graphs: frozenset[str] = frozenset()
+    """Agents that may turn to a person before they have an answer."""
 
     def asking_last(self, sick: Collection[str]) -> "Election":
         """The same, with these peers behind all who are as much worth asking."""

@@ -261,6 +261,19 @@ def a_swarm(work: Work) -> Pattern:
     return swarm(peers, rule=Plurality(), same=by_key("vote"), policy=POLICY)
 
 
+def a_swarm_that_is_held(work: Work) -> Pattern:
+    """A person holds the first wave, within a peer that is a graph; the others vote meanwhile."""
+
+    @agent(name="asking")
+    async def asking(task: Task, brief: Brief) -> Escalation:
+        made: JsonValue = {"vote": "x", "made": await work(task, brief)}
+        return Escalation(question="x?", evidence=made)
+
+    graph = as_agent(pipeline([agent(name="first")(work), asking], policy=POLICY), name="graph")
+    peers = [voter(work, f"p{n}", answer) for n, answer in enumerate("yxxy")]
+    return swarm([graph, *peers], rule=Plurality(), same=by_key("vote"), policy=POLICY)
+
+
 def a_line_of_swarms(work: Work) -> Pattern:
     """Three stages, each a swarm that asks one peer again until it has said the same four times."""
     crowds = [
@@ -325,6 +338,7 @@ GRAPHS: dict[str, Callable[[Work], Pattern]] = {
         a_stream,
         a_tree,
         a_swarm,
+        a_swarm_that_is_held,
         a_line_of_swarms,
         a_market,
     )
@@ -443,6 +457,7 @@ BEGINNINGS = {
     "a_stream": 12,
     "a_tree": 12,
     "a_swarm": 5,
+    "a_swarm_that_is_held": 6,
     "a_line_of_swarms": 12,
     "a_market": 8,
 }

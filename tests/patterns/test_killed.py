@@ -26,7 +26,7 @@ ONE_OF_EACH = [
     "a_team_that_asks",
     "a_team_that_writes",
     "a_stream",
-    "a_swarm",
+    "a_swarm_that_is_held",
     "a_market_that_disagrees",
     "a_tree",
 ]
