@@ -105,7 +105,7 @@ def hierarchy(
         Misbuilt: when one of them is no agent, a team's name can't be a node's, or the branching is
             below two.
     """
-    why = "who works in it is told by its manager alone"
+    why = "all who work in it begin at once, told by their manager alone"
     limits = must_be_silent(policy or Policy(), "hierarchy", why)
     if isinstance(branching, int) and branching < 2:
         raise Misbuilt(f"a manager with {branching} children is no tree; give at least 2")

@@ -4,6 +4,7 @@
                       └─ allow ─┬─ open    with policy.ask_above: what is expected to be dear
                                 └─ END
             open ─┬─ stage ×N ─ gate ─┬─ stage ×N         the next one, or the same with feedback
+                  │                   ├─ stage ×N         an earlier one, if a message asks for it
                   │                   ├─ gate             the next judge
                   │                   ├─ approve ─ gate   a person must decide
                   │                   ├─ reconcile ─┬─ decide ─ reconcile   claims can't all hold
@@ -33,7 +34,7 @@ from kapelle.nodes.ending import CLOSING, ends, to_end
 from kapelle.nodes.estimating import Role, Shape
 from kapelle.nodes.gating import Asked
 from kapelle.nodes.gating import gate as person
-from kapelle.nodes.pattern import STEPS, Finished, Given, Pattern, by_name, must_be_silent
+from kapelle.nodes.pattern import STEPS, Finished, Given, Pattern, by_name
 from kapelle.nodes.services import Services
 from kapelle.nodes.staging import Check, must_be_check, opening, stage, stage_gate
 from kapelle.nodes.starting import starts
@@ -69,7 +70,8 @@ def pipeline(
             a `Verdict`), a judge (an agent that gives a `Verdict`), or several of them. Without one
             a stage passes if its output is valid. Work sent back more than `policy.rounds` times
             stops the line, or goes to a person if `policy.on_failure` is `ask`.
-        policy: The limits; `parallel` items flow at once.
+        policy: The limits; `parallel` items flow at once. `channels` let stages write to each
+            other: a later one reads it, an earlier one works again if it is a request.
 
     Returns:
         An uncompiled LangGraph graph: `{"task": Task}` in, `{"result": Result}` out.
@@ -77,8 +79,7 @@ def pipeline(
     Raises:
         Misbuilt: when a stage or gate is none, a name can't be a node's, or a gate has no stage.
     """
-    why = "a stage is given what earlier ones made, and only its gate sends work back"
-    limits = must_be_silent(policy or Policy(), "pipeline", why)
+    limits = policy or Policy()
     agents = by_name(dict.fromkeys(stages), reserved=_CONTROL, policy=limits)
     nodes = [agent.card.name for agent in stages]
     names = dict(zip(stage_names(nodes), nodes, strict=True))
@@ -126,7 +127,8 @@ def _line(
 ) -> Pattern:
     graph = Pattern(Line, context_schema=Services, input_schema=given, output_schema=Finished)
     graph.keep_changes("results", "lines")
-    graph.steps = STEPS + 10 * (1 + limits.rounds) * len(stages)
+    often = 1 + limits.rounds * len(stages) if limits.channels else 1  # called back by messages
+    graph.steps = STEPS + 10 * (1 + limits.rounds) * len(stages) * often
 
     graph.add_node("open", opening(stages, limits))
     for name, agent in agents.items():

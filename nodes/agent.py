@@ -191,11 +191,17 @@ class GraphAgent:
         return Usage()
 
     async def act(self, task: Task, brief: Brief) -> Result:
-        """Run the graph within the node that calls it: same thread, its own namespace."""
+        """Run the graph within the node that calls it: same thread, its own namespace.
+
+        It finds what else is in the brief in its task's `inputs`: `results` by task, `feedback`,
+        and `messages` that were written to it.
+        """
         given = {key: result.output for key, result in brief.results.items()}
         inputs = {**task.inputs, "results": given} if given else task.inputs
         if brief.feedback:
             inputs = {**inputs, "feedback": list(brief.feedback)}
+        if brief.messages:
+            inputs = {**inputs, "messages": [m.told() for m in brief.messages]}
         final = await self.graph.ainvoke({"task": task.model_copy(update={"inputs": inputs})})
         return Result.model_validate(final["result"])
 

@@ -169,7 +169,7 @@ def must_be_silent(policy: Policy, pattern: str, why: str) -> Policy:
     if policy.channels:
         raise Misbuilt(
             f"a {pattern} has no channels: {why}; leave `channels` out of its policy, and put "
-            "agents that are to write to each other in a manager_worker"
+            "agents that are to write to each other in a manager_worker or a pipeline"
         )
     return policy
 

@@ -12,6 +12,7 @@ from kapelle.nodes.climbing import climbing
 from kapelle.nodes.estimating import guess
 from kapelle.nodes.gating import park
 from kapelle.nodes.here import Here, here
+from kapelle.nodes.posting import tell_letters
 from kapelle.nodes.services import Services
 from kapelle.state.budget import Usage
 from kapelle.state.delivery import mailed, writes_to
@@ -169,9 +170,7 @@ async def _done(
         place.tell("escalation", "asked", task=task.id, agent=name, why=why, mark=revision)
     said: Performative = {"failed": "failure", "refused": "refuse"}.get(result.status, "inform")  # type: ignore[assignment]
     _message(place, said, name, "manager", task.id, revision)
-    for letter in result.messages:
-        mark = f"{letter.id}@{revision}"
-        _message(place, letter.performative, name, letter.receiver, task.id, mark)
+    tell_letters(place, result, task.id)
     return result
 
 

@@ -11,6 +11,7 @@ from langgraph.runtime import Runtime
 
 from kapelle.nodes.deciding import Case, held_by
 from kapelle.nodes.here import Here, here
+from kapelle.nodes.posting import tell_dropped
 from kapelle.nodes.services import Services
 from kapelle.state.delivery import post, requested
 from kapelle.state.policy import Policy
@@ -127,8 +128,7 @@ def _letters(state: Team, policy: Policy, place: Here) -> dict[str, Revision]:
     if not policy.channels:
         return {}
     letters = post(state["results"], policy.channels, state["passed"])
-    for message, why in (letters.held | letters.void).items():
-        place.tell("message", "dropped", why=why, mark=message)
+    tell_dropped(place, letters)
     return requested(state["results"], letters.carried, policy.rounds)
 
 

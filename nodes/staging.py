@@ -16,12 +16,14 @@ from kapelle.nodes.estimating import guess
 from kapelle.nodes.here import Here, here
 from kapelle.nodes.judging import read_verdict, verdict_flaws
 from kapelle.nodes.pattern import must_be_agent, seated
+from kapelle.nodes.posting import tell_dropped, tell_letters
 from kapelle.nodes.services import Services
 from kapelle.nodes.starting import begin
 from kapelle.state.approval import Escalation
 from kapelle.state.breaker import give_up
 from kapelle.state.budget import Usage
 from kapelle.state.context import named
+from kapelle.state.delivery import ask_to_carry, mailed, sent, writes_to
 from kapelle.state.errors import Renamed
 from kapelle.state.ladder import for_judge, graded, weighed
 from kapelle.state.leaving import NOBODY_ASKED
@@ -32,7 +34,11 @@ from kapelle.state.line import (
     amended,
     at_gate,
     behind,
+    called_back,
+    crowded,
     left_line,
+    let_pass,
+    posted,
     schema_flaws,
     standing_claims,
     stopped_at,
@@ -40,6 +46,7 @@ from kapelle.state.line import (
     too_many,
     unjudged,
     verdict_on,
+    with_post,
 )
 from kapelle.state.policy import Policy
 from kapelle.state.shortage import ask_for_more, cut_short, goes_on
@@ -93,6 +100,8 @@ def opening(stages: Mapping[str, str], policy: Policy) -> Box:
             "rounds": 0,
             "spent": Usage(),
             "capped": False,
+            "passed": (),
+            "kept_back": (),
             **NOBODY_ASKED,
             "move": "collect" if refused else next(iter(stages.values())),
             "lines": Overwrite({}),
@@ -103,7 +112,9 @@ def opening(stages: Mapping[str, str], policy: Policy) -> Box:
 
 
 def stage(agent: Agent, stages: Mapping[str, str], policy: Policy) -> Box:
-    """The node of one agent; it is given what the earlier stages made."""
+    """The node of one agent; it is given what the earlier stages made, and wrote to it."""
+    me, channels = agent.card.name, policy.channels
+    linked = writes_to(me, {*stages.values()}, channels)
     graph = getattr(agent, "graph", None)  # LangGraph finds a nested graph in the node's closure
 
     async def work(state: Line, runtime: Runtime[Services]) -> dict[str, Any]:
@@ -115,12 +126,17 @@ def stage(agent: Agent, stages: Mapping[str, str], policy: Policy) -> Box:
             results={name: state["results"][name] for name in earlier},
             context=await place.context(task, policy),
             feedback=state["feedback"],
+            messages=mailed(state["results"], channels, state.get("passed", ())).get(me, ()),
+            peers=linked,
         )
         result = weighed(await call(agent, task, brief, here=place, policy=policy), policy)
         change: dict[str, Any] = {"task": name}
         if last is not None:
             change |= {"revision": last.revision + 1, "usage": last.usage + result.usage}
-        return {"results": {name: result.model_copy(update=change)}}
+        result = result.model_copy(update=change)
+        if channels:
+            tell_letters(place, result, task.id)
+        return {"results": {name: result}}
 
     return work
 
@@ -139,9 +155,13 @@ def stage_gate(
     async def gate(state: Line, runtime: Runtime[Services]) -> dict[str, Any]:
         place, name, answer = here(runtime), _at_work(state, stages), state["answer"]
         result, spent, verdict = state["results"][name], state["spent"], None
+        heard: Line = {}
+        way: Pass
         if answer is not None and answer.about == "budget" and result.status != "failed":
             return {"answer": None, "capped": not goes_on(answer), "move": "gate"}  # for its judge
-        if answer is not None:
+        if answer is not None and answer.about == "messages":
+            heard, way = let_pass(state, answer, policy), "next"
+        elif answer is not None:
             result, way = amended(result, answer), after_answer(answer)
         else:
             look = await _look(checks.get(name, ()), state, result, place, policy)
@@ -159,18 +179,15 @@ def stage_gate(
         place.tell("choice", way, task=_part(state, name).id, why=why or result.status,
                    mark=f"{result.revision}/{state['rounds']}")  # fmt: skip
         changed = result is not state["results"][name]
-        after: Line = {**state, "results": {**state["results"], name: result}, "spent": spent}
-        update: dict[str, Any] = {"results": {name: result}} if changed else {}
+        results = {**state["results"], name: result}
+        after: Line = {**state, **heard, "results": results, "spent": spent}
+        update: dict[str, Any] = {**heard, **({"results": {name: result}} if changed else {})}
         update |= {"spent": spent, "answer": None, "check": 0}
-        update |= _onward(after, way, stages, result, verdict, place, agents)
+        moved = _by_post(after, stages, result, place, policy) if way == "next" else {}
+        update |= moved or _onward(after, way, stages, result, verdict, place, agents)
         if update["move"] == "end":
             left = _costed(update["result"], after, stages, agents)
-            left = await _asserting(left, after, place, policy)
-            if state["item"]:
-                place.tell("run", left.status, task=state["task"].id)
-            else:
-                tell_end(place, after, left)
-            update["result"] = left
+            update["result"] = await _leaving(left, after, place, policy)
         return update
 
     return gate
@@ -259,6 +276,26 @@ def _onward(
     return {"move": "end", "result": left}
 
 
+def _by_post(
+    state: Line, stages: Mapping[str, str], result: Result, place: Here, policy: Policy
+) -> dict[str, Any]:
+    """What messages make of the line: a person is asked, an earlier stage is called back."""
+    names, at = state["stages"], state["at"]
+    if not policy.channels:
+        return {}
+    if held := crowded(state, policy):
+        ask = ask_to_carry(_part(state, names[at]).id, held, sent(state["results"]))
+        _tell_ask(place, ask, result, state)
+        return {"move": "approve", "escalation": ask}
+    back = called_back(state, [stages[name] for name in names], policy)
+    if back is None:
+        return {}
+    name = names[back]
+    place.tell("choice", "reopened", task=_part(state, name).id, why="a message asks for it",
+               mark=state["results"][name].revision)  # fmt: skip
+    return {"move": stages[name], "at": back, "feedback": (), "rounds": 0}
+
+
 def _costed(
     left: Result, state: Line, stages: Mapping[str, str], agents: Mapping[str, Agent]
 ) -> Result:
@@ -301,6 +338,20 @@ def _for_more(
 def _tell_ask(place: Here, ask: Escalation, result: Result, state: Line) -> None:
     place.tell("escalation", "asked", task=ask.task, agent=ask.by, why=ask.reason,
                mark=f"{result.revision}/{state['rounds']}/{state['check']}")  # fmt: skip
+
+
+async def _leaving(left: Result, state: Line, place: Here, policy: Policy) -> Result:
+    """What leaves, with all that the line claims, and without what it could not carry."""
+    left = await _asserting(left, state, place, policy)
+    if policy.channels:
+        letters = posted(state, policy)
+        tell_dropped(place, letters)
+        left = with_post(left, letters.held)
+    if state["item"]:
+        place.tell("run", left.status, task=state["task"].id)
+    else:
+        tell_end(place, state, left)
+    return left
 
 
 async def _asserting(left: Result, state: Line, place: Here, policy: Policy) -> Result:

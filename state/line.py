@@ -11,6 +11,7 @@ from kapelle.state.approval import Approval
 from kapelle.state.breaker import asks_person
 from kapelle.state.budget import Usage
 from kapelle.state.context import Claim, named
+from kapelle.state.delivery import Post, overflow, post, requested
 from kapelle.state.errors import Misbuilt
 from kapelle.state.leaving import Leaving, asserted
 from kapelle.state.policy import Policy
@@ -53,6 +54,10 @@ class Line(Leaving, total=False):
     """By the gates; stages keep their own."""
     capped: bool
     """Whether a person was asked for a larger budget and gave none."""
+    passed: tuple[str, ...]
+    """Messages beyond a limit that a person let pass, by id."""
+    kept_back: tuple[str, ...]
+    """Those that a person did not."""
     move: str
     """The node that is next; `end`."""
     lines: Annotated[dict[str, Result], merge_results]
@@ -235,6 +240,53 @@ def told(
     return (*feedback, said or "it was not accepted")
 
 
+# -- messages
+
+
+def posted(state: Line, policy: Policy) -> Post:
+    """What became of all that the stages of this line wrote to each other."""
+    return post(state["results"], policy.channels, state.get("passed", ()))
+
+
+def crowded(state: Line, policy: Policy) -> dict[str, str]:
+    """Messages held back by a limit, about which a person is to be asked: why, by id."""
+    if policy.on_messages != "ask":
+        return {}
+    known = state.get("kept_back", ())
+    return {i: why for i, why in posted(state, policy).held.items() if i not in known}
+
+
+def let_pass(state: Line, answer: Approval, policy: Policy) -> Line:
+    """What follows when a person was asked about messages beyond a limit."""
+    held = crowded(state, policy)
+    if goes_on(answer):
+        return {"passed": (*state.get("passed", ()), *held)}
+    return {"kept_back": (*state.get("kept_back", ()), *held)}
+
+
+def called_back(state: Line, agents: Sequence[str], policy: Policy) -> int | None:
+    """The place of the earliest stage that an unread request calls back to work; None if none does.
+
+    `agents`: who has each stage. Whoever has a later one as well reads it there.
+    """
+    ahead = {*agents[state["at"] + 1 :]}
+    letters = [m for m in posted(state, policy).carried if m.receiver not in ahead]
+    orders = requested(state["results"], letters, policy.rounds)
+    return min((state["stages"].index(name) for name in orders), default=None)
+
+
+def with_post(left: Result, held: Mapping[str, str]) -> Result:
+    """What leaves a line whose stages write to each other: what was held back is missing of it."""
+    stays: dict[str, Any] = {"messages": (), "heard": ()}
+    if held:
+        stays |= {
+            "status": "partial" if left.status == "done" else left.status,
+            "missing": (*left.missing, *held),
+            "failure": left.failure or overflow(held),
+        }
+    return left.model_copy(update=stays)
+
+
 # -- what leaves
 
 
@@ -275,7 +327,7 @@ def collected(task: Task, stages: Sequence[str], lines: Mapping[str, Result]) ->
     status: Status = "partial" if missing else "done"
     if stopped and not any(through) and all(r.output is None for r in left):
         status = "refused" if all(r.status == "refused" for r in left) else "failed"
-    first = next((result.failure for result in stopped.values()), None)
+    first = next((r.failure for r in (*stopped.values(), *left) if r.failure), None)
     return Result(
         task=task.id,
         status=status,

@@ -36,6 +36,10 @@ class Message(Noun):
     id: str = ""
     """Names it within its run; stamped by the orchestrator."""
 
+    def told(self) -> dict[str, JsonValue]:
+        """As a graph finds it in its task's inputs: data, with its author."""
+        return {"from": self.sender, "act": self.performative, "task": self.task, "body": self.body}
+
 
 class Channel(Noun):
     """Agents that may write to each other. Data for whoever reads it, never an instruction."""

@@ -117,8 +117,8 @@ class Policy(Noun):
     """Decisions, and open questions, that one master context holds; a further one is left out of
     it, and the journal says so. What is decided already can change all the same."""
     channels: tuple[Channel, ...] = ()
-    """Which agents of a team may write to each other; none, if nothing is said. Patterns without a
-    message bus refuse any."""
+    """Which agents of a team, or of a pipeline's stages, may write to each other; none, if nothing
+    is said. Other patterns refuse any."""
     on_messages: Literal["partial", "ask"] = "partial"
     """When the limit of a channel is reached: go on without the messages it does not carry and end
     with what is finished, or ask a person whether it may carry them."""

@@ -33,7 +33,7 @@ def test_a_graph_is_drawn_as_mermaid_text_with_its_nodes(call: Call) -> None:
 def test_a_graph_is_drawn_for_programs(call: Call) -> None:
     drawn = json.loads(call("graph", "asking", "--json").stdout)
     assert {node["name"] for node in drawn["nodes"]} == NODES | {"__start__", "__end__"}
-    assert {"source": "synthesize", "target": "judge", "conditional": False} in drawn["edges"]
+    assert {"source": "synthesize", "target": "gather", "conditional": False} in drawn["edges"]
 
 
 def test_a_graph_is_drawn_as_svg_with_its_nodes_and_edges(call: Call, folder: Path) -> None:

@@ -10,7 +10,6 @@ from kapelle.nodes.agent import Agent, as_agent
 from kapelle.nodes.pattern import Pattern
 from kapelle.state.approval import Escalation
 from kapelle.state.context import Claim, Condition, Constraint, Key, MasterContext
-from kapelle.state.message import Channel, Message
 from kapelle.state.policy import Policy
 from kapelle.state.task import Reply, Task
 from kapelle.state.verdict import Finding, Verdict
@@ -427,89 +426,3 @@ async def test_what_nested_teams_claim_is_compared_though_no_key_of_it_is_decide
     run.task = Task(goal="all", context=ORDER)
     (found,) = (await run.go()).result.contradictions
     assert (found.kind, {c.by for c in found.claims}) == ("order", {"x team", "y team"})
-
-
-# ── messages ──────────────────────────────────────────────────────────────────────────────────
-
-
-def writes(output: str, to: str, act: Any = "inform", **more: Any) -> Reply:
-    """A reply with a message."""
-    message = Message(receiver=to, performative=act, body=output, **more)
-    return Reply(output=output, messages=(message,))
-
-
-def two(crew: Crew, policy: Policy, one: dict[str, Any], other: dict[str, Any]) -> Pattern:
-    """A coder and a tester."""
-    return manager_worker(
-        plan=crew.planner([task("code", agent="coder"), task("test", agent="tester")]),
-        workers=[crew.worker("coder", **one), crew.worker("tester", **other)],
-        policy=policy,
-    )
-
-
-TALK = QUICK.model_copy(update={"channels": (Channel(between=("coder", "tester")),)})
-
-
-async def test_a_request_is_delivered_at_the_next_step_and_answered(
-    crew: Crew, saver: Saver
-) -> None:
-    asks = writes("Rename it", "coder", "request", sender="boss")
-    run = await Run(two(crew, TALK, {}, {"test": asks}), saver).go()
-    first, second = crew.briefs["code"]
-    assert (first.messages, first.peers) == ((), ("tester",))
-    (letter,) = second.messages
-    assert (letter.sender, letter.receiver, letter.task) == ("tester", "coder", "test")
-    assert crew.did == {"code": 2, "test": 1, "task": 1}
-    told = [e for e in await run.events() if e.kind == "message" and e.what == "request"]
-    assert ("tester", "coder") in [(e.agent, e.data["to"]) for e in told]
-
-
-async def test_who_has_no_channel_cannot_write(crew: Crew, memory: Saver) -> None:
-    graph = two(crew, QUICK, {}, {"test": writes("psst", "coder", "request")})
-    await Run(graph, memory).go()
-    assert crew.did["code"] == 1
-    assert crew.briefs["code"][0].peers == ()
-
-
-FLOOD = Reply(output="x", messages=tuple(Message(receiver="coder", body=n) for n in range(12)))
-ASKING = TALK.model_copy(update={"on_messages": "ask"})
-
-
-async def test_messages_beyond_a_limit_are_missing_and_journaled(crew: Crew, memory: Saver) -> None:
-    run = await Run(two(crew, TALK, {}, {"test": FLOOD}), memory).go()
-    dropped = [e for e in await run.events() if e.what == "dropped"]
-    assert [e.why for e in dropped] == ["a reply may have 10 messages"] * 2
-    assert (run.result.status, run.result.missing) == ("partial", ("test/11@1", "test/12@1"))
-    assert run.result.output == {"code": "code()", "test": "x"}
-    assert run.result.failure is not None
-    assert run.result.failure.kind == "messages"
-
-
-async def test_a_person_lets_messages_beyond_a_limit_pass(crew: Crew, saver: Saver) -> None:
-    flood = FLOOD.model_copy(
-        update={"messages": (*FLOOD.messages, Message(receiver="coder", performative="request"))}
-    )
-    run = await Run(two(crew, ASKING, {}, {"test": flood}), saver).go()
-    shown = run.asks["task"].value
-    assert (shown.about, len(shown.evidence)) == ("messages", 3)
-    assert shown.evidence[0] == {
-        "id": "test/11@1", "from": "tester", "to": "coder", "body": "10",
-        "why": "a reply may have 10 messages",
-    }  # fmt: skip
-    await run.answer()
-    assert run.result.status == "done"
-    assert len(crew.briefs["code"][1].messages) == 13, "all in one brief"
-
-
-async def test_a_person_who_keeps_messages_back_is_asked_once(crew: Crew, memory: Saver) -> None:
-    run = await Run(two(crew, ASKING, {}, {"test": FLOOD}), memory).go()
-    await run.answer(decision="reject")
-    assert (run.result.status, crew.did) == ("partial", {"code": 1, "test": 1, "task": 1})
-
-
-async def test_agents_that_keep_writing_come_to_an_end(crew: Crew, memory: Saver) -> None:
-    ping, pong = writes("ping", "tester", "request"), writes("pong", "coder", "request")
-    run = await Run(two(crew, TALK, {"code": ping}, {"test": pong}), memory).go()
-    assert run.result.status == "done"
-    assert crew.did["code"] <= 1 + TALK.rounds
-    assert crew.did["test"] <= 1 + TALK.rounds

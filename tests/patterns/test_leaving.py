@@ -227,7 +227,7 @@ async def test_what_a_manager_of_a_tree_claims_is_compared(role: str, memory: Sa
     assert (found.decision.value, [c.by for c in found.losing]) == ("React", ["chief"])
 
 
-@each_pattern
+@pytest.mark.parametrize("made", [a_swarm, a_market, a_tree])
 def test_where_agents_do_not_write_to_each_other_channels_are_refused(made: Made) -> None:
     with pytest.raises(Misbuilt, match=r"has no channels: .*manager_worker"):
         made(Reply(), Reply(), QUICK.model_copy(update={"channels": (Channel(),)}))
