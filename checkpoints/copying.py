@@ -5,29 +5,51 @@ from sqlalchemy import Connection, Table, insert, select
 from kapelle.checkpoints import inbox
 from kapelle.checkpoints.reading import View
 from kapelle.checkpoints.retention import of
-from kapelle.checkpoints.statements import Row
-from kapelle.checkpoints.tables import blobs, checkpoints, marks, payloads, writes
+from kapelle.checkpoints.statements import Found, Row
+from kapelle.checkpoints.tables import blobs, checkpoints, marks, writes
+from kapelle.checkpoints.values import INSERT as INSERT_PAYLOADS
+from kapelle.checkpoints.values import with_payloads
+from kapelle.checkpoints.writing import Pen
 from kapelle.state.errors import BadId
 
 
-def copy(view: View, connection: Connection, *, source: str, target: str) -> None:
-    """Copy a thread to one that does not exist yet. What it asks is asked of the copy as well."""
+def copy(view: View, pen: Pen, connection: Connection, *, source: str, target: str) -> None:
+    """Copy a thread to one that does not exist yet. What it asks is asked of the copy as well.
+
+    Each row is read, so that what was changed is not taken for what was written, and written
+    anew, since a row is sealed, and its value encrypted, for the thread it belongs to.
+    """
     there = select(checkpoints.c.seq).where(of(checkpoints, view.tenant, target)).limit(1)
     if connection.scalar(there) is not None:
         raise BadId(what="target thread", value=target, why="it exists already")
-    for table in (payloads, blobs, writes, checkpoints):
-        query = select(table).where(of(table, view.tenant, source))
-        if table is checkpoints:
-            query = query.order_by(checkpoints.c.seq)
+    for table in (blobs, writes):
+        query = with_payloads(table).where(of(table, view.tenant, source))
         for row in connection.execute(query).mappings().all():
-            connection.execute(insert(table), _renamed(view, table, dict(row), target))
+            long: list[Row] = []
+            at = _renamed(table, row, target)
+            more = view.more(row) if table is writes else ()
+            new = pen.row(table, at, view.value(table, row), long, more)
+            connection.execute(insert(table), new)
+            if long:
+                INSERT_PAYLOADS.run(connection, long)
+    query = select(checkpoints).where(of(checkpoints, view.tenant, source))
+    for row in connection.execute(query.order_by(checkpoints.c.seq)).mappings().all():
+        connection.execute(insert(checkpoints), _checkpoint(view, pen, row, target))
     _copy_marks(view, connection, source, target)
     inbox.copy(connection, tenant=view.tenant, source=source, target=target)
 
 
-def _renamed(view: View, table: Table, row: Row, target: str) -> Row:
-    row = {name: value for name, value in row.items() if name != "seq"} | {"thread": target}
-    return row if table is payloads else {**row, "seal": view.seal.on(table, row)}
+def _renamed(table: Table, row: Found, target: str) -> Row:
+    return {column.name: row[column.name] for column in table.c} | {"thread": target}
+
+
+def _checkpoint(view: View, pen: Pen, row: Found, target: str) -> Row:
+    view.seal.check(checkpoints, row)
+    new = _renamed(checkpoints, row, target)
+    del new["seq"]
+    for kind, data in (("type", "body"), ("metadata_type", "metadata")):
+        new |= pen.column(new, kind, data, view.column(row, kind, data))
+    return pen.sealed(checkpoints, new)
 
 
 def _copy_marks(view: View, connection: Connection, source: str, target: str) -> None:

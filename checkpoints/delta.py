@@ -11,7 +11,7 @@ from langgraph.checkpoint.base import DeltaChannelHistory, PendingWrite
 from sqlalchemy import Connection, select
 
 from kapelle.checkpoints.ids import version
-from kapelle.checkpoints.reading import Version, View, bare_of, last, values, written
+from kapelle.checkpoints.reading import Version, View, last, small_of, values, written
 from kapelle.checkpoints.statements import Found
 from kapelle.checkpoints.tables import checkpoints, ordered
 
@@ -77,12 +77,16 @@ def _seeds(
 ) -> dict[int, dict[str, Any]]:
     """What is stored of channels at checkpoints, by `seq`."""
     spoken: dict[int, list[Version]] = {}
+    seeds: dict[int, dict[str, Any]] = {}
     for row in page:
-        versions = bare_of(view, row)["channel_versions"]
+        bare = view.bare(row)
+        versions, small = bare["channel_versions"], small_of(bare)
         spot = row["thread"], bytes(row["place"])
-        spoken[row["seq"]] = [(*spot, c, version(versions[c])) for c in open_ if c in versions]
+        seeds[row["seq"]] = {c: small[c] for c in open_ if c in small}
+        spoken[row["seq"]] = [
+            (*spot, c, version(versions[c])) for c in open_ if c in versions and c not in small
+        ]
     found = values(view, connection, {key for keys in spoken.values() for key in keys})
-    return {
-        seq: {key[2]: view.load(key[0], found[key].whole) for key in keys if key in found}
-        for seq, keys in spoken.items()
-    }
+    for seq, keys in spoken.items():
+        seeds[seq] |= {key[2]: view.load(key[0], found[key].whole) for key in keys if key in found}
+    return seeds

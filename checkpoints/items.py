@@ -32,8 +32,10 @@ from kapelle.checkpoints.ids import raw, text
 from kapelle.checkpoints.matching import Namespace, lists, matches
 from kapelle.checkpoints.plain import dump
 from kapelle.checkpoints.secret import Secret
-from kapelle.checkpoints.statements import Row, Statement, keep_first, locks, replace, same
+from kapelle.checkpoints.serde import parted
+from kapelle.checkpoints.statements import Found, Row, Statement, keep_first, locks, replace, same
 from kapelle.checkpoints.tables import items, spaces, vectors
+from kapelle.checkpoints.tied import tie, untie
 from kapelle.checkpoints.vectors import Ranking, best
 from kapelle.state.errors import PayloadTooLarge
 
@@ -124,7 +126,7 @@ def changes(
             here["gone"].append(of)
             continue
         here["space"] += _ancestors(shelf, put.namespace)
-        here["item"].append({**_row(shelf, put), "space": space, "name": name})
+        here["item"].append(_row(shelf, put))
         its = {"tenant": shelf.tenant, "space": space, "name": name}
         here["vector"] += [
             {**its, "number": n, "vector": shelf.secret.hide(vector)}
@@ -258,21 +260,30 @@ def _not_expired(shelf: Shelf) -> list[ColumnElement[bool]]:
 
 
 def _item(shelf: Shelf, row: RowMapping) -> dict[str, Any]:
+    serde, cipher = parted(shelf.serde)
     return {
         "namespace": _path(shelf, row["path"]),
         "key": _key(shelf, row["key"]),
-        "value": shelf.serde.loads_typed((row["type"], bytes(row["body"]))),
+        "value": serde.loads_typed(untie(cipher, (row["type"], bytes(row["body"])), _place(row))),
         "created_at": datetime.fromtimestamp(row["created_at"], UTC),
         "updated_at": datetime.fromtimestamp(row["updated_at"], UTC),
     }
 
 
+def _place(row: Found) -> Sequence[Any]:
+    """What an item's value is tied to."""
+    return (items.name, row["tenant"], bytes(row["space"]), bytes(row["name"]))
+
+
 def _row(shelf: Shelf, put: PutOp) -> Row:
-    kind, body = shelf.serde.dumps_typed(dict(put.value or {}))
+    serde, cipher = parted(shelf.serde)
+    space, name = spot(put.namespace, put.key)
+    its = {"tenant": shelf.tenant, "space": space, "name": name}
+    kind, body = tie(cipher, serde.dumps_typed(dict(put.value or {})), _place(its))
     if len(body) > shelf.most:
         raise PayloadTooLarge(what=f"item {put.key!r}", size=len(body), limit=shelf.most)
     return {
-        "tenant": shelf.tenant,
+        **its,
         "key": shelf.secret.hide(raw(put.key)),
         "type": kind,
         "body": body,

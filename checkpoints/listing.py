@@ -15,7 +15,7 @@ from langgraph.checkpoint.base import CheckpointTuple
 from sqlalchemy import ColumnElement, Connection, Integer, and_, bindparam, or_, select
 
 from kapelle.checkpoints.ids import exact, place, text
-from kapelle.checkpoints.marks import mark
+from kapelle.checkpoints.marks import is_marked, mark
 from kapelle.checkpoints.reading import View, tuples
 from kapelle.checkpoints.statements import Found, Query, Row
 from kapelle.checkpoints.tables import HASH, checkpoints, marks, ordered
@@ -72,7 +72,8 @@ class Pages:
         limit: int | None,
     ) -> None:
         self._wanted = config["configurable"] if config else {}
-        self._matching = dict(matching or {})
+        self._matching = {k: v for k, v in (matching or {}).items() if is_marked(v)}
+        self._empty = {k: v for k, v in (matching or {}).items() if not is_marked(v)}
         self._before = before["configurable"].get("checkpoint_id") if before else None
         self._left = _whole(limit)
         self._last: int | None = None
@@ -85,11 +86,12 @@ class Pages:
         where = self._where(bound)
         rows = [] if where is None else _found(connection, view.tenant, where, size)
         self._last = rows[-1]["seq"] if rows else None
-        earlier = _earlier(view, connection, bound, rows)
+        earlier = tuples(view, connection, _earlier(view, connection, bound, rows))
+        found = [one for one in earlier if self._has(one.metadata)]
         if self._left is not None:
-            self._left -= len(earlier)
+            self._left -= len(found)
         self.ended = len(rows) < size or self._left == 0
-        return tuples(view, connection, earlier)
+        return found
 
     def _bound(self, tenant: str, connection: Connection) -> Bound | None:
         if not self._before:
@@ -117,6 +119,11 @@ class Pages:
         for number, (key, value) in enumerate(self._matching.items()):
             where[f"mark_{number}"] = mark(key, value)
         return None if None in where.values() else where
+
+    def _has(self, metadata: Mapping[str, Any]) -> bool:
+        """Whether metadata have all that is wanted and not marked."""
+        marks_ = {key: mark(key, value) for key, value in self._empty.items()}
+        return all(one and one == mark(key, metadata.get(key)) for key, one in marks_.items())
 
     def _thread(self) -> Iterable[ColumnElement[bool]]:
         if "thread_id" in self._wanted:
@@ -167,8 +174,7 @@ def _earlier(
 
 def _parent(view: View, row: Found, namespace: str) -> str | None:
     """The checkpoint of a namespace around it that a nested checkpoint belongs to."""
-    metadata = view.load(row["thread"], (row["metadata_type"], bytes(row["metadata"])))
-    parent: str | None = (metadata.get("parents") or {}).get(namespace)
+    parent: str | None = (view.metadata(row).get("parents") or {}).get(namespace)
     return parent
 
 

@@ -3,23 +3,28 @@
 import operator
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
     Checkpoint,
+    CheckpointMetadata,
     CheckpointTuple,
     PendingWrite,
     writes_sort_key,
 )
-from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.checkpoint.serde.base import CipherProtocol, SerializerProtocol
 from sqlalchemy import ColumnElement, Connection, Table, and_, bindparam, or_, select
 
+from kapelle.checkpoints.folding import unfold
 from kapelle.checkpoints.growth import Growth
 from kapelle.checkpoints.ids import exact, place, text, version
 from kapelle.checkpoints.seal import Seal
 from kapelle.checkpoints.statements import Found, Query
 from kapelle.checkpoints.tables import blobs, checkpoints, ordered, writes
+from kapelle.checkpoints.tied import place as tied_to
+from kapelle.checkpoints.tied import untie
 from kapelle.checkpoints.values import Value, chunks, stored, with_payloads
 from kapelle.state.errors import Unreadable
 
@@ -68,7 +73,8 @@ WRITTEN = Query(lambda among: _WRITTEN.where(among(checkpoints.c.seq, "seqs")))
 
 WRITTEN_TO = Query(
     lambda among: _WRITTEN.where(
-        among(checkpoints.c.seq, "seqs"), among(writes.c.channel, "channels")
+        among(checkpoints.c.seq, "seqs"),
+        or_(among(writes.c.channel, "channels"), writes.c.more.is_not(None)),
     )
 )
 
@@ -79,7 +85,52 @@ class View:
 
     tenant: str
     serde: SerializerProtocol
+    cipher: CipherProtocol | None
     seal: Seal
+
+    def value(self, table: Table, row: Found) -> Value:
+        """The value in a row that `with_payloads` found, or what of it is not in its base."""
+        self.seal.check(table, row)
+        value = stored(row)
+        if self.cipher is None:
+            return value
+        kind, body = untie(
+            self.cipher, (value.type, value.body), tied_to(table, row), row["thread"]
+        )
+        return Value(kind, value.head, body)
+
+    def written(self, row: Found) -> Iterator[tuple[int, str, Any]]:
+        """What a row of `writes` holds: the numbers, the channels, and the values."""
+        yield row["idx"], row["channel"], self.load(row["thread"], self.value(writes, row).whole)
+        yield from self.more(row)
+
+    def more(self, row: Found) -> Sequence[tuple[int, str, Any]]:
+        """The small writes in the row of another."""
+        if row["more"] is None:
+            return ()
+        kind, _, data = bytes(row["more"]).partition(b"\x00")
+        place = tied_to(writes, row, "more")
+        typed = untie(self.cipher, (kind.decode(), data), place, row["thread"])
+        more: Sequence[tuple[int, str, Any]] = self.load(row["thread"], typed)
+        return more
+
+    def bare(self, row: Found) -> Checkpoint:
+        """A checkpoint without its id and the values in `blobs`; `Unreadable` if it was changed."""
+        self.seal.check(checkpoints, row)
+        thread = row["thread"]
+        bare: Checkpoint = self.load(thread, unfold(*self.column(row, "type", "body"), thread))
+        return bare
+
+    def metadata(self, row: Found) -> CheckpointMetadata:
+        """The metadata of a checkpoint."""
+        typed = self.column(row, "metadata_type", "metadata")
+        metadata: CheckpointMetadata = self.load(row["thread"], typed)
+        return metadata
+
+    def column(self, row: Found, kind: str, data: str) -> tuple[str, bytes]:
+        """What stands in a row of `checkpoints` itself."""
+        typed = row[kind], bytes(row[data])
+        return untie(self.cipher, typed, tied_to(checkpoints, row, data), row["thread"])
 
     def load(self, thread: str, value: tuple[str, bytes]) -> Any:
         """A value; `Unreadable` names the thread if it is damaged."""
@@ -117,7 +168,7 @@ def tuples(
     """Rows of `checkpoints` with their channel values and pending writes."""
     if not rows:
         return []
-    bare = [bare_of(view, row) for row in rows]
+    bare = [view.bare(row) for row in rows]
     spoken = [list(_spoken(row, of)) for row, of in zip(rows, bare, strict=True)]
     stored_ = values(view, connection, {version for some in spoken for version in some})
     pending = written(view, connection, rows)
@@ -129,13 +180,6 @@ def tuples(
         _tuple(view, row, of, {v[2]: loaded[v] for v in some if v in loaded}, pending[row["seq"]])
         for row, of, some in zip(rows, bare, spoken, strict=True)
     ]
-
-
-def bare_of(view: View, row: Found) -> Checkpoint:
-    """A checkpoint without its channel values and id; `Unreadable` if the row was changed."""
-    view.seal.check(checkpoints, row)
-    bare: Checkpoint = view.load(row["thread"], (row["type"], bytes(row["body"])))
-    return bare
 
 
 def config(thread: str, namespace: str, checkpoint: str) -> RunnableConfig:
@@ -157,21 +201,29 @@ def _tuple(
     written: list[PendingWrite],
 ) -> CheckpointTuple:
     thread, namespace = row["thread"], text(row["namespace"])
+    values = {**small_of(bare), **values}
     checkpoint: Any = {**bare, "id": row["id"], "channel_values": values}
     return CheckpointTuple(
         config=config(thread, namespace, row["id"]),
         checkpoint=checkpoint,
-        metadata=view.load(thread, (row["metadata_type"], bytes(row["metadata"]))),
+        metadata=view.metadata(row),
         parent_config=config(thread, namespace, row["parent"]) if row["parent"] else None,
         pending_writes=written,
     )
 
 
 def _spoken(row: Found, bare: Checkpoint) -> Iterable[Version]:
-    """The channel versions a checkpoint speaks of."""
-    thread, at = row["thread"], bytes(row["place"])
+    """The channel versions a checkpoint speaks of, but for the values it holds itself."""
+    thread, at, held = row["thread"], bytes(row["place"]), small_of(bare)
     spoken = bare["channel_versions"].items()
-    return ((thread, at, n, v if isinstance(v, str) else version(v)) for n, v in spoken)
+    return (
+        (thread, at, n, v if isinstance(v, str) else version(v)) for n, v in spoken if n not in held
+    )
+
+
+def small_of(bare: Checkpoint) -> dict[str, Any]:
+    """The values that stand in a checkpoint itself; before version 0006 there were none."""
+    return bare.get("channel_values") or {}
 
 
 def values(view: View, connection: Connection, spoken: Collection[Version]) -> dict[Version, Value]:
@@ -180,9 +232,8 @@ def values(view: View, connection: Connection, spoken: Collection[Version]) -> d
     here = [key for key in spoken if key in found]
     begun = [key for key in here if found[key]["base"] is not None]
     found |= {_version(row): row for row in _bases(connection, view.tenant, begun)}
-    for row in found.values():
-        view.seal.check(blobs, row)
-    return {key: _joined(found, key) for key in here}
+    pieces = {key: view.value(blobs, row) for key, row in found.items()}
+    return {key: _joined(found, pieces, key) for key in here}
 
 
 def _rows(connection: Connection, tenant: str, spoken: Collection[Version]) -> list[Found]:
@@ -213,19 +264,19 @@ def _bases(connection: Connection, tenant: str, begun: Sequence[Version]) -> lis
     return found
 
 
-def _joined(found: Mapping[Version, Found], key: Version) -> Value:
+def _joined(found: Mapping[Version, Found], pieces: Mapping[Version, Value], key: Version) -> Value:
     """A value put together: the rests of all versions it begins with, then its own."""
-    last = stored(found[key])
+    last = pieces[key]
     base = found[key]["base"]
     if base is None:
         return last
     bodies = [last.body]
     while base is not None:
-        row = found.get((*key[:3], base))
-        if row is None or len(bodies) > len(found):
+        beginning = (*key[:3], base)
+        if beginning not in found or len(bodies) > len(found):
             raise Unreadable(thread=key[0], why=f"the beginning of channel {key[2]!r} is missing")
-        bodies.append(stored(row).body)
-        base = row["base"]
+        bodies.append(pieces[beginning].body)
+        base = found[beginning]["base"]
     return Value(last.type, last.head, b"".join(reversed(bodies)))
 
 
@@ -245,13 +296,11 @@ def written(
         found = WRITTEN.rows(connection, {}, seqs=seqs)
     else:
         found = WRITTEN_TO.rows(connection, {}, seqs=seqs, channels=list(channels))
-    pending: dict[int, list[PendingWrite]] = {row["seq"]: [] for row in rows}
-    for write in sorted(found, key=_write_order):
-        view.seal.check(writes, write)
-        value = view.load(write["thread"], stored(write).whole)
-        pending[write["seq"]].append((write["task"], write["channel"], value))
-    return pending
-
-
-def _write_order(write: Found) -> tuple[str, str, int]:
-    return writes_sort_key(text(write["path"]), write["task"], write["idx"])
+    pending: dict[int, dict[Any, PendingWrite]] = {row["seq"]: {} for row in rows}
+    for row in sorted(found, key=itemgetter("idx")):
+        path = text(row["path"])
+        for idx, channel, value in view.written(row):
+            if channels is None or channel in channels:
+                order = writes_sort_key(path, row["task"], idx)
+                pending[row["seq"]].setdefault(order, (row["task"], channel, value))
+    return {seq: [its[order] for order in sorted(its)] for seq, its in pending.items()}

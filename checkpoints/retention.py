@@ -2,13 +2,14 @@
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Table, delete, func, select
 
 from kapelle.checkpoints.clock import db_now
 from kapelle.checkpoints.ids import version
 from kapelle.checkpoints.marks import mark
-from kapelle.checkpoints.reading import View
+from kapelle.checkpoints.reading import View, small_of
 from kapelle.checkpoints.statements import Found
 from kapelle.checkpoints.tables import (
     accounts,
@@ -141,8 +142,8 @@ def _built_on(
     view: View, connection: Connection, row: Found, rows: Sequence[Found]
 ) -> Iterator[int]:
     """The ancestors whose writes a checkpoint's delta channels are put together from."""
-    metadata = view.load(row["thread"], (row["metadata_type"], bytes(row["metadata"])))
-    missing = set(metadata.get("counters_since_delta_snapshot", ()))
+    counters: Any = view.metadata(row).get("counters_since_delta_snapshot", ())
+    missing = set(counters)
     if not missing:
         return
     here = {r["id"]: r for r in rows if bytes(r["place"]) == bytes(row["place"])}
@@ -155,14 +156,15 @@ def _built_on(
 
 def _snapshots(view: View, connection: Connection, row: Found) -> set[str]:
     """The channels whose value is stored at a checkpoint."""
-    bare = view.load(row["thread"], (row["type"], bytes(row["body"])))
+    bare = view.bare(row)
     versions = {channel: version(v) for channel, v in bare["channel_versions"].items()}
     query = select(blobs.c.channel, blobs.c.version).where(
         of(blobs, view.tenant, row["thread"]),
         blobs.c.place == row["place"],
         blobs.c.version.in_(set(versions.values())),
     )
-    return {r.channel for r in connection.execute(query) if versions.get(r.channel) == r.version}
+    found = {r.channel for r in connection.execute(query) if versions.get(r.channel) == r.version}
+    return found | small_of(bare).keys()
 
 
 def _drop(connection: Connection, rows: Sequence[Found]) -> None:
@@ -198,12 +200,10 @@ def _used(
 ) -> Collection[Held]:
     """The channel versions that checkpoints speak of, and those that they begin with."""
     used: set[Held] = set()
-    columns = (checkpoints.c.place, checkpoints.c.type, checkpoints.c.body)
-    left = select(*columns).where(of(checkpoints, view.tenant, thread))
-    for place, kind, body in connection.execute(left):
-        bare = view.load(thread, (kind, bytes(body)))
-        for channel, at in bare["channel_versions"].items():
-            held: Held | None = (bytes(place), channel, version(at))
+    left = select(checkpoints).where(of(checkpoints, view.tenant, thread))
+    for row in connection.execute(left).mappings():
+        for channel, at in view.bare(row)["channel_versions"].items():
+            held: Held | None = (bytes(row["place"]), channel, version(at))
             while held is not None and held not in used:
                 used.add(held)
                 base = bases.get(held)

@@ -8,6 +8,7 @@ and `retention`.
 
 import copy
 import random
+from base64 import urlsafe_b64encode
 from collections.abc import (
     AsyncIterator,
     Callable,
@@ -42,7 +43,7 @@ from kapelle.checkpoints.growth import Growth
 from kapelle.checkpoints.ids import exact
 from kapelle.checkpoints.seal import Seal
 from kapelle.checkpoints.secret import Cipher, Secret
-from kapelle.checkpoints.serde import SealedSerializer, serializer
+from kapelle.checkpoints.serde import SealedSerializer, parted, serializer
 
 ADDRESSED = 10_000
 """Checkpoints that were asked for by id, so that a run may branch off them, remembered at most."""
@@ -230,7 +231,8 @@ class SqlSaver(Closing, BaseCheckpointSaver[str]):
         digits and begin with zeros, so that a thread of theirs goes on.
         """
         number = 0 if current is None else int(str(current).split(".")[0])
-        return f"{number + 1:010}.{random.getrandbits(48):012x}"
+        lots = urlsafe_b64encode(random.randbytes(6)).decode()
+        return f"{number + 1:010}.{lots}"
 
     def _forget(self, threads: Sequence[str], strategy: str) -> Order[None]:
         names = [exact("thread", thread) for thread in threads]
@@ -242,7 +244,8 @@ class SqlSaver(Closing, BaseCheckpointSaver[str]):
     def _copy(self, source: str, target: str) -> Order[None]:
         exact("thread", source)
         exact("thread", target)
-        return Order(work=partial(copying.copy, self.view(), source=source, target=target))
+        work = partial(copying.copy, self.view(), self._pen(), source=source, target=target)
+        return Order(work=work)
 
     def _saved(
         self,
@@ -279,8 +282,8 @@ class SqlSaver(Closing, BaseCheckpointSaver[str]):
         return partial(reading.one, self.view(), self._growth, config)
 
     def _pen(self) -> writing.Pen:
-        return writing.Pen(self.serde, self.max_bytes, self._growth, self._seal)
+        return writing.Pen(*parted(self.serde), self.max_bytes, self._growth, self._seal)
 
     def view(self) -> reading.View:
         """Whose checkpoints these are, and how they are read."""
-        return reading.View(self._access.tenant, self.serde, self._seal)
+        return reading.View(self._access.tenant, *parted(self.serde), self._seal)

@@ -10,7 +10,7 @@ from kapelle.checkpoints.engine import PREFIX
 from kapelle.checkpoints.tables import metadata
 from kapelle.state.errors import DatabaseNewer
 
-HEAD = "0005"
+HEAD = "0006"
 """The newest migration in `migrations/versions`."""
 
 VERSION_TABLE = "kapelle_version"

@@ -20,6 +20,9 @@ from kapelle.state.errors import Unreadable
 OUTSIDE = frozenset(("seal", "seq", "at"))
 """Columns that the database fills, and the seal itself."""
 
+LATER = frozenset(("more",))
+"""Columns that came after seals did: sealed where they hold something."""
+
 
 @dataclass(frozen=True, slots=True)
 class Seal:
@@ -31,7 +34,8 @@ class Seal:
     def on(self, table: Table, row: Found) -> bytes:
         """The seal of a row."""
         seal = _blank(self.key).copy()
-        seal.update(ormsgpack.packb((table.name, *_sealed(table)(row))))
+        later = [row[name] for name in _later(table) if row[name] is not None]
+        seal.update(ormsgpack.packb((table.name, *_sealed(table)(row), *later)))
         return seal.digest()
 
     def check(self, table: Table, row: Found) -> None:
@@ -48,4 +52,9 @@ def _blank(key: bytes) -> "hashlib.blake2b":
 @cache
 def _sealed(table: Table) -> Callable[[Found], tuple[Any, ...]]:
     """What a seal is put on, of a row."""
-    return itemgetter(*(column.name for column in table.c if column.name not in OUTSIDE))
+    return itemgetter(*(column.name for column in table.c if column.name not in OUTSIDE | LATER))
+
+
+@cache
+def _later(table: Table) -> tuple[str, ...]:
+    return tuple(column.name for column in table.c if column.name in LATER)

@@ -18,6 +18,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 import kapelle.state
 from kapelle.checkpoints.exact import pack, pack_tree, unpack, unpack_tree
+from kapelle.checkpoints.tied import SIGN, UNTIED
 from kapelle.state.errors import Unreadable, Unstorable
 from kapelle.state.noun import Noun
 
@@ -46,6 +47,8 @@ class StrictSerializer(JsonPlusSerializer):
 
     def loads_typed(self, data: tuple[str, bytes]) -> Any:
         """The value; `Unreadable` if the bytes are no value."""
+        if SIGN in data[0] or UNTIED in data[0]:
+            raise Unreadable(thread="?", why="it is encrypted, and Database has no cipher=")
         try:
             if data[0] == "msgpack":
                 return unpack(data[1], self._unpack_ext_hook)
@@ -90,6 +93,13 @@ class SealedSerializer(EncryptedSerializer):
             raise
         except Exception as error:
             raise Unreadable(thread="?", why=str(error) or type(error).__name__) from error
+
+
+def parted(serde: SerializerProtocol) -> tuple[SerializerProtocol, CipherProtocol | None]:
+    """A serializer without its cipher, and the cipher: who stores values encrypts their pieces."""
+    if isinstance(serde, EncryptedSerializer):
+        return serde.serde, serde.cipher
+    return serde, None
 
 
 @cache

@@ -146,6 +146,7 @@ writes = table(
     Column("path", DATA, nullable=False),
     Column("channel", name(255), nullable=False),
     *value(),
+    Column("more", DATA),
     sqlite_with_rowid=False,
 )
 

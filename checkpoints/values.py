@@ -1,5 +1,7 @@
 """How values lie in rows: short ones in the row itself, long ones once per thread and content.
 
+Numbers and None are in the checkpoint itself, as they take less room there than a reference.
+
 A list or dict is a header, which counts, and a body: its elements, one after the other. If what the
 channel held before is how the body begins, only the rest is stored, and `base` names the version
 that holds the beginning: what grows by appending is stored once, however often it is saved. Because
@@ -7,7 +9,7 @@ the header stands apart, `[x]` as a write and `x` at the end of a list are one p
 """
 
 from collections.abc import Iterable, Sequence
-from hashlib import sha256
+from hashlib import blake2b, sha256
 from typing import Any, NamedTuple
 
 from sqlalchemy import Select, Table, and_, select
@@ -18,6 +20,9 @@ from kapelle.state.errors import Unreadable
 
 INLINE = 256
 """Bytes of a value that stand in the row itself at most."""
+
+SMALL = (type(None), bool, int, float)
+"""Types of what is shorter than any name for it."""
 
 INSERT = keep_first(payloads)
 
@@ -51,7 +56,7 @@ def columns(tenant: str, thread: str, value: Value, long: list[Row]) -> Row:
     """The columns of a value in a row; a payload is added to `long` if it needs one."""
     if len(value.body) <= INLINE:
         return {"type": value.type, "head": value.head, "body": value.body, "payload": None}
-    digest = sha256(value.body).digest()
+    digest = blake2b(value.body, digest_size=16).digest()
     long.append({"tenant": tenant, "thread": thread, "hash": digest, "body": value.body})
     return {"type": value.type, "head": value.head, "body": None, "payload": digest}
 
@@ -73,9 +78,26 @@ def stored(row: Found) -> Value:
     body = row["body"] if digest is None else row["payload_body"]
     if body is None:
         raise Unreadable(thread=row["thread"], why="a payload is missing")
-    if digest is not None and sha256(body).digest() != digest:
+    if digest is not None and not _is_of(bytes(digest), body):
         raise Unreadable(thread=row["thread"], why="a payload was changed")
     return Value(row["type"], bytes(row["head"]), bytes(body))
+
+
+def is_small(value: object) -> bool:
+    """Whether a value stands in each checkpoint that has it, rather than in a row of its own.
+
+    >>> is_small(7), is_small(2**70), is_small([7])
+    (True, False, False)
+    """
+    if type(value) not in SMALL:
+        return False
+    return not isinstance(value, int) or -(2**63) <= value < 2**63
+
+
+def _is_of(digest: bytes, body: bytes) -> bool:
+    """Whether a payload has this digest. Versions up to 0005 made them by SHA-256."""
+    made = sha256(body) if len(digest) == 32 else blake2b(body, digest_size=16)
+    return made.digest() == digest
 
 
 def chunks(items: Sequence[Any], size: int = 500) -> Iterable[Sequence[Any]]:

@@ -13,7 +13,7 @@ from langgraph.checkpoint.base import (
     CheckpointMetadata,
     get_checkpoint_metadata,
 )
-from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.checkpoint.serde.base import CipherProtocol, SerializerProtocol
 from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME
 from langgraph.types import Interrupt
 from sqlalchemy import ColumnElement, Table, bindparam, exists, or_, select
@@ -21,6 +21,7 @@ from sqlalchemy import ColumnElement, Table, bindparam, exists, or_, select
 from kapelle.checkpoints import inbox
 from kapelle.checkpoints.clock import db_now
 from kapelle.checkpoints.desk import Order
+from kapelle.checkpoints.folding import fold
 from kapelle.checkpoints.growth import Channel, Growth
 from kapelle.checkpoints.ids import exact, place, raw, version
 from kapelle.checkpoints.marks import marks_of
@@ -35,18 +36,23 @@ from kapelle.checkpoints.statements import (
     replace_if,
 )
 from kapelle.checkpoints.tables import HASH, blobs, checkpoints, marks, ordered, writes
+from kapelle.checkpoints.tied import place as tied_to
+from kapelle.checkpoints.tied import tie
 from kapelle.checkpoints.values import INSERT as INSERT_PAYLOADS
-from kapelle.checkpoints.values import Value, apart, columns
+from kapelle.checkpoints.values import Value, apart, columns, is_small
 from kapelle.state.errors import PayloadTooLarge, ThreadBusy
 
 Rows = list[tuple[Statement, Sequence[Row]]]
 """Statements with their rows."""
 
+Write = tuple[int, str, Any]
+"""What a task wrote: its number, the channel, and the value."""
+
+FIRST = 0
+"""The number of a task's first ordinary write; those that say what happened to it are below."""
+
 CONTROL = frozenset((ERROR, "__error_source_node__", INTERRUPT, RESUME))
 """Channels that say what happened to a task, not what it wrote."""
-
-ELSEWHERE = frozenset(("id", "channel_values"))
-"""What of a checkpoint does not stand in its body, but in the row's own column and in `blobs`."""
 
 BRANCHES = frozenset(("fork", "update"))
 """Sources of checkpoints that are meant to branch off, wherever their parent stands."""
@@ -117,6 +123,7 @@ class Pen:
     """How values are written."""
 
     serde: SerializerProtocol
+    cipher: CipherProtocol | None
     most: int
     """Bytes of the largest value."""
     growth: Growth
@@ -126,12 +133,39 @@ class Pen:
         """A row with its seal."""
         return {**row, "seal": self.seal.on(table, row)}
 
-    def value(self, what: str, value: object) -> Value:
-        """A value as it is stored; `PayloadTooLarge` before anything is written."""
+    def typed(self, what: str, value: object) -> tuple[str, bytes]:
+        """The type and the bytes of a value; `PayloadTooLarge` before anything is written."""
         kind, data = self.serde.dumps_typed(value)
         if len(data) > self.most:
             raise PayloadTooLarge(what=what, size=len(data), limit=self.most)
-        return apart((kind, data))
+        return kind, data
+
+    def value(self, what: str, value: object) -> Value:
+        """The same, taken apart."""
+        return apart(self.typed(what, value))
+
+    def row(
+        self, table: Table, row: Row, value: Value, long: list[Row], more: Sequence[Write] = ()
+    ) -> Row:
+        """A row with a value in it, and more writes; `long` gets a payload if it needs one."""
+        row = {**row, "head": value.head}
+        if table is writes:
+            row["more"] = self._more(row, more) if more else None
+        if self.cipher is not None:
+            kind, body = tie(self.cipher, (value.type, value.body), tied_to(table, row))
+            value = Value(kind, value.head, body)
+        row |= columns(row["tenant"], row["thread"], value, long)
+        return self.sealed(table, row)
+
+    def _more(self, row: Row, more: Sequence[Write]) -> bytes:
+        typed = self.typed("the writes of a task", more)
+        kind, data = tie(self.cipher, typed, tied_to(writes, row, "more"))
+        return kind.encode() + b"\x00" + data
+
+    def column(self, row: Row, kind: str, data: str, typed: tuple[str, bytes]) -> Row:
+        """Two columns of a row of `checkpoints`, which hold this."""
+        type_, body = tie(self.cipher, typed, tied_to(checkpoints, row, data))
+        return {kind: type_, data: body}
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,15 +203,16 @@ def checkpoint(
         "id": exact("checkpoint id", checkpoint["id"], 128),
         "namespace": raw(spot.namespace),
         "parent": config["configurable"].get("checkpoint_id") or None,
-        **_bodies(pen, checkpoint, described),
     }
+    small = {name: value for name, value in checkpoint["channel_values"].items() if is_small(value)}
+    row |= _bodies(pen, row, {**checkpoint, "channel_values": small}, described)
     values = {
         (spot.thread, here["place"], exact("channel", name)): (
             version(new_versions[name]),
             pen.value(f"channel {name!r}", value),
         )
         for name, value in checkpoint["channel_values"].items()
-        if name in new_versions
+        if name in new_versions and name not in small
     }
     source = described.get("source")
     free = addressed or source in BRANCHES or bool(spot.namespace)
@@ -206,15 +241,11 @@ def of_task(
     }
     long: list[Row] = []
     rows: list[Row] = []
-    for position, (channel, value) in enumerate(written):
+    listed, more = _listed(written)
+    for idx, channel, value in listed:
         its = pen.value(f"a write to {channel!r}", value)
-        row = {
-            **here,
-            "idx": WRITES_IDX_MAP.get(channel, position),
-            "channel": exact("channel", channel),
-            **columns(spot.tenant, spot.thread, its, long),
-        }
-        rows.append(pen.sealed(writes, row))
+        row = {**here, "idx": idx, "channel": channel}
+        rows.append(pen.row(writes, row, its, long, more if idx == FIRST else ()))
     order: Order[None] = Order(
         [
             (INSERT_PAYLOADS, long),
@@ -228,11 +259,28 @@ def of_task(
     return order
 
 
-def _bodies(pen: Pen, checkpoint: Checkpoint, described: CheckpointMetadata) -> Row:
-    bare = {key: value for key, value in checkpoint.items() if key not in ELSEWHERE}
-    kind, body = pen.value("the checkpoint", bare).whole
-    metadata_kind, metadata = pen.value("the metadata", described).whole
-    return {"type": kind, "body": body, "metadata_type": metadata_kind, "metadata": metadata}
+def _listed(written: Sequence[tuple[str, Any]]) -> tuple[list[Write], list[Write]]:
+    """Writes with their numbers: those with a row each, and those in the row of the first."""
+    listed = [
+        (WRITES_IDX_MAP.get(channel, position), exact("channel", channel), value)
+        for position, (channel, value) in enumerate(written)
+    ]
+    if not listed or listed[0][0] != FIRST:
+        return listed, []
+    here: list[Write] = []
+    more: list[Write] = []
+    for one in listed:
+        (more if one[0] > FIRST and is_small(one[2]) else here).append(one)
+    return here, more
+
+
+def _bodies(pen: Pen, row: Row, checkpoint: dict[str, Any], described: CheckpointMetadata) -> Row:
+    """What stands in the row of a checkpoint: all but its id, which has a column, and `blobs`."""
+    bare = {key: value for key, value in checkpoint.items() if key != "id"}
+    return {
+        **pen.column(row, "type", "body", fold(*pen.typed("the checkpoint", bare))),
+        **pen.column(row, "metadata_type", "metadata", pen.typed("the metadata", described)),
+    }
 
 
 def _values(pen: Pen, spot: Spot, values: dict[Channel, tuple[str, Value]], *, grown: bool) -> Rows:
@@ -242,14 +290,8 @@ def _values(pen: Pen, spot: Spot, values: dict[Channel, tuple[str, Value]], *, g
     rests: list[Row] = []
     for channel, (at, value) in values.items():
         new, base = pen.growth.rest(channel, value) if grown else (value, None)
-        row = {
-            **spot.row,
-            "channel": channel[2],
-            "version": at,
-            "base": base,
-            **columns(spot.tenant, spot.thread, new, long),
-        }
-        (whole if base is None else rests).append(pen.sealed(blobs, row))
+        row = {**spot.row, "channel": channel[2], "version": at, "base": base}
+        (whole if base is None else rests).append(pen.row(blobs, row, new, long))
     keys = (*spot.row, "channel", "base")
     rests = [{**row, **{f"of_{k}": row[k] for k in keys}} for row in rests]
     return [(INSERT_PAYLOADS, long), (INSERT_BLOBS, whole), (INSERT_RESTS, rests)]
