@@ -1,5 +1,6 @@
 """What a terminal shows: asks, runs, results. What agents said is cleaned before it is shown."""
 
+import json
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ from kapelle.checkpoints.stats import Stats
 from kapelle.execution import Run
 from kapelle.state.approval import Ask
 from kapelle.state.budget import Usage
+from kapelle.state.context import Contradiction
 from kapelle.state.estimate import Estimate, Forecast
 from kapelle.state.task import Result
 
@@ -215,10 +217,35 @@ def _result(result: Result) -> Iterator[Text]:
     if result.missing:
         yield Text(f"  missing: {listed(result.missing)}", style="yellow")
         yield from _reasons(result)
-    if result.contradictions:
-        yield Text(f"  {len(result.contradictions)} contradictions resolved", style="dim")
+    yield from _contradictions(result.contradictions)
     if result.output not in NOTHING:
         yield from bounded(result.output, OUTPUT_LINES)
+
+
+def _contradictions(found: Sequence[Contradiction]) -> Iterator[Text]:
+    """What could not all hold: what holds, what fell, and which work still rests on that."""
+    if not found:
+        return
+    pending = sum(one.rule is None for one in found)
+    state = f"{pending} open" if pending else "settled"
+    many = "1 contradiction" if len(found) == 1 else f"{len(found)} contradictions"
+    yield Text(f"  {many}, {state}", style="yellow" if pending else "dim")
+    for one in sorted(found, key=lambda c: (c.rule is not None, not c.flagged))[:MISSING]:
+        yield Text(f"    {in_short(_settled(one), 400)}")
+        if one.flagged:
+            rests = f"      rests on what fell, not done again: {listed(one.flagged)}"
+            yield Text(rests, style="yellow")
+
+
+def _settled(one: Contradiction) -> str:
+    """A contradiction in a line."""
+    if one.rule is None:
+        return one.why if one.kind == "omission" else f"{one.key}: {one.why}; open"
+    who = one.decision.who if one.decision else ""
+    held = f" = {json.dumps(one.decision.value)}" if one.decision else ""
+    fell = ", ".join(dict.fromkeys(f"{json.dumps(c.value)} ({c.by})" for c in one.losing))
+    by = f"{one.rule}, {who}" if who else one.rule
+    return f"{one.key}{held} (by {by})" + (f"; not {fell}" if fell else "")
 
 
 def _reasons(result: Result) -> Iterator[Text]:

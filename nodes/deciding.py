@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from langgraph.runtime import Runtime
+from pydantic import JsonValue
 
 from kapelle.nodes.agent import Agent
 from kapelle.nodes.call import call
@@ -128,6 +129,16 @@ class Case:
         for one in found:
             place.tell("choice", "decided", why=_why(one), mark=f"{one.kind}/{one.key}")
         return found
+
+
+def tell_flagged(place: Here, found: Found) -> None:
+    """Journal which work rests on what fell, and is not done again."""
+    for one in found:
+        if one.flagged:
+            why = f"{one.key}: it rests on what does not stand"
+            tasks: list[JsonValue] = [*one.flagged]
+            mark = f"{one.kind}/{one.key}"
+            place.tell("choice", "flagged", why=why, data={"tasks": tasks}, mark=mark)
 
 
 def _tell_full(keys: Sequence[str], place: Here, policy: Policy) -> None:

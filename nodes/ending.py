@@ -15,7 +15,7 @@ from langgraph.runtime import Runtime
 from langgraph.types import Send
 
 from kapelle.nodes.agent import Agent
-from kapelle.nodes.deciding import Case, arbitrate, held_by
+from kapelle.nodes.deciding import Case, arbitrate, held_by, tell_flagged
 from kapelle.nodes.gating import Asked, gate
 from kapelle.nodes.here import Here, here
 from kapelle.nodes.pattern import Pattern
@@ -119,6 +119,7 @@ def reconcile(policy: Policy, *, judged: bool, rests: Rests) -> Closer:
             return {"answer": None, "found": found, "escalation": ask}
         found = await case.decided(found, held)
         left = leaving(result, found, partial(rests, state))
+        tell_flagged(place, left.contradictions[: len(found)])
         place.tell("run", left.status, task=left.task)
         return {"answer": None, "found": (), "result": left}
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from langgraph.runtime import Runtime
 
-from kapelle.nodes.deciding import Case, held_by
+from kapelle.nodes.deciding import Case, held_by, tell_flagged
 from kapelle.nodes.here import Here, here
 from kapelle.nodes.posting import tell_dropped
 from kapelle.nodes.services import Services
@@ -85,6 +85,7 @@ def _closed(
     amiss = _amiss(state, found, policy)
     if not orders and not amiss:
         found = flagged(found, plan, whole)
+        tell_flagged(place, found)
     orders = merge_revisions(orders, _letters(state, policy, place))
     for task, order in orders.items():
         why = "; ".join(order.feedback) or "a message asks for it"

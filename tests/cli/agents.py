@@ -13,6 +13,7 @@ from kapelle.graphs import manager_worker
 from kapelle.nodes.agent import Unusable
 from kapelle.nodes.pattern import Pattern
 from kapelle.state.budget import Usage
+from kapelle.state.context import Claim
 
 
 @agent
@@ -42,6 +43,13 @@ def note(task: Task) -> str:
     while len(Path("begun").read_text(encoding="utf-8").split()) > 12 and not Path("go").exists():
         time.sleep(0.01)
     return task.id
+
+
+@agent(skills=["work"])
+def insist(task: Task) -> Reply:
+    """Claim of each part what no other claims, and stay with it."""
+    ui = Claim(key="ui", value=task.id, evidence="seen" if task.id == "part0" else "")
+    return Reply(output=task.id, claims=(ui,))
 
 
 class Seen(BaseModel):
@@ -136,3 +144,4 @@ def broken() -> Pattern:
 short = manager_worker(
     plan=plan, workers=[work], policy=Policy(budget=Budget(calls=3), on_budget="ask")
 )
+insisting = manager_worker(plan=plan, workers=[insist])

@@ -53,6 +53,19 @@ def test_show_says_who_did_what_and_why(waiting: tuple[str, str], call: Call) ->
     assert "the run is refused" in after
 
 
+@pytest.mark.parametrize("show", [False, True])
+def test_what_contradicts_and_what_rests_on_it_is_shown(call: Call, *, show: bool) -> None:
+    words = ("run", "agents.py:insisting", "-t", "Do it", "--input", "parts=2", "--thread", "x")
+    shown = call(*words).stdout
+    if show:
+        shown = call("show", "x").stdout
+    assert "1 contradiction, settled" in shown
+    assert 'ui = "part0" (by evidence); not "part1" (insist)' in shown
+    assert "rests on what fell, not done again: part1" in shown
+    if show:
+        assert "flagged" in shown
+
+
 def test_show_counts_what_each_agent_did(call: Call) -> None:
     thread = json.loads(call("run", "agents.py:failing", "-t", "Do it", "--json").stdout)["thread"]
     agents = json.loads(call("show", thread, "--json").stdout)["agents"]

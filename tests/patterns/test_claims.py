@@ -61,8 +61,11 @@ async def test_react_and_vue_cannot_both_leave_a_run(crew: Crew, saver: Saver) -
 
 async def test_whoever_insists_is_flagged_and_the_run_ends(crew: Crew, memory: Saver) -> None:
     graph = team(crew, a=says("React", 0.9), b=says("Vue", 0.5))
-    (found,) = (await Run(graph, memory).go()).result.contradictions
+    run = await Run(graph, memory).go()
+    (found,) = run.result.contradictions
     assert (found.rule, found.flagged) == ("evidence", ("b", "page"))
+    assert [e.data["tasks"] for e in await run.events() if e.what == "flagged"] == [["b", "page"]]
+    assert [claim.value for claim in run.result.claims] == ["React"]
     assert crew.did["b"] == 2
 
 

@@ -97,6 +97,8 @@ async def test_what_contradicts_is_found_and_settled_in_every_pattern(
     assert run.result.status == "done"
     (held,) = (await run.services.memory.context("t1")).decisions
     assert (held.value, held.rule) == ("React", "evidence")
+    told = [e.data["tasks"] for e in await run.events() if e.what == "flagged"]
+    assert told == [list(found.flagged)]
     ends = [e.what for e in await run.events() if e.kind == "run" and not e.place]
     assert ends == ["done"]
 
