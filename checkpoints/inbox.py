@@ -30,6 +30,7 @@ from kapelle.checkpoints.tables import asks, checkpoints, ordered, runs
 from kapelle.state.approval import CHOICES, Approval, Ask, Escalation
 from kapelle.state.errors import AlreadyAnswered, NotAllowed, Outdated, UnknownAsk
 from kapelle.state.event import Event
+from kapelle.state.shortage import alike, shared, together
 
 SHORT = 12
 """Hexadecimal digits of an ask's id that people see."""
@@ -81,10 +82,14 @@ class Inbox:
         self._tenant = access.tenant
 
     async def pending(self, thread: str | None = None) -> list[Ask]:
-        """What waits for a person, oldest first; of one thread, if one is named."""
-        return await self._access.aread(
+        """What waits for a person, oldest first; of one thread, if one is named.
+
+        Graphs of one run that lack room in the same budget ask as one.
+        """
+        found = await self._access.aread(
             partial(having, tenant=self._tenant, status=("pending",), thread=thread)
         )
+        return together(found)
 
     async def claimed(self, thread: str | None = None) -> list[Ask]:
         """What was answered and is not applied yet: to be driven again."""
@@ -175,20 +180,56 @@ def having(
 
 
 def find(connection: Connection, *, tenant: str, ask: str) -> Ask:
-    """One ask by the beginning of its id."""
-    return _ask(Secret.of(connection), _find(connection, tenant, ask))
+    """One ask by the beginning of its id; with those that are shown as one with it."""
+    row = _find(connection, tenant, ask)
+    shown = _ask(Secret.of(connection), row)
+    others = _alike(connection, tenant, shown) if row["status"] == "pending" else []
+    return together([shown, *others])[0]
+
+
+def _alike(connection: Connection, tenant: str, shown: Ask) -> list[Ask]:
+    """The open asks that a person answers with this one."""
+    if shown.about != "budget":
+        return []
+    found = having(connection, tenant=tenant, status=("pending",), thread=shown.thread)
+    return [one for one in found if one.id != shown.id and alike(shown, one)]
 
 
 def claim(connection: Connection, *, tenant: str, ask: str, approval: Approval) -> Ask:
-    """Claim an ask by one conditional update, write it in the journal, and have its run go on."""
+    """Claim an ask, write it in the journal, and have its run go on.
+
+    Those that are shown as one with it are answered with it.
+    """
     secret = Secret.of(connection)
     row = _find(connection, tenant, ask)
     shown = _ask(secret, row)
     if approval.decision not in shown.offers:
         raise NotAllowed(ask=shown.id, decision=approval.decision, offered=", ".join(shown.offers))
+    others = _alike(connection, tenant, shown)
+    first, *more = shared(approval, [shown, *others]) if others else [approval]
+    if not _claim(connection, tenant, row["id"], first):
+        raise _lost(secret, _find(connection, tenant, row["id"]))
+    claimed = _ask(secret, _find(connection, tenant, row["id"]))
+    events = [_event(claimed, first)]
+    for one, answer in zip(others, more, strict=True):
+        if _claim(connection, tenant, _find(connection, tenant, one.id)["id"], answer):
+            events.append(_event(one, answer))
+    waits = and_(runs.c.tenant == tenant, runs.c.thread == claimed.thread)
+    connection.execute(  # so that whoever looks for runs to go on with finds it
+        update(runs)
+        .where(waits, runs.c.status == "waiting")
+        .values(status="running", updated_at=db_now())
+    )
+    keep(connection, tenant=tenant, events=events)
+    return claimed
+
+
+def _claim(connection: Connection, tenant: str, key: str, approval: Approval) -> bool:
+    """Claim one ask by one conditional update; whether that won."""
+    secret = Secret.of(connection)
     won = connection.execute(
         update(asks)
-        .where(_is(tenant, row["id"]), asks.c.status == "pending")
+        .where(_is(tenant, key), asks.c.status == "pending")
         .values(
             status="claimed",
             decision=approval.decision,
@@ -197,18 +238,7 @@ def claim(connection: Connection, *, tenant: str, ask: str, approval: Approval) 
             answered_at=db_now(),
         )
     )
-    after = _find(connection, tenant, row["id"])
-    if won.rowcount != 1:
-        raise _lost(secret, after)
-    claimed = _ask(secret, after)
-    waits = and_(runs.c.tenant == tenant, runs.c.thread == claimed.thread)
-    connection.execute(  # so that whoever looks for runs to go on with finds it
-        update(runs)
-        .where(waits, runs.c.status == "waiting")
-        .values(status="running", updated_at=db_now())
-    )
-    keep(connection, tenant=tenant, events=[_event(claimed, approval)])
-    return claimed
+    return won.rowcount == 1
 
 
 def _lost(secret: Secret, row: Found) -> AlreadyAnswered | Outdated:
@@ -301,6 +331,7 @@ def _ask(secret: Secret, row: Found) -> Ask:
         question=shown["question"],
         reason=shown.get("reason", ""),
         evidence=shown.get("evidence"),
+        about=shown.get("about", "task"),
         task=shown.get("task", ""),
         by=shown.get("by", ""),
         offers=tuple(shown.get("offers", CHOICES)),

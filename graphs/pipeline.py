@@ -11,6 +11,8 @@
                   │                   │             └─ END
                   │                   └─ END              through, or the line is stopped
                   ├═ item ×N ─ collect ─┬─ reconcile      each on a line of its own, like this one
+                  │                     ├─ approve ─ collect   a person adds to the budget, or not
+                  │                     ├═ item ×N        those go on that it had stopped
                   │                     └─ END
                   └─ collect                              there are no items
 
@@ -24,7 +26,7 @@ After       the stop-the-line rule: T. Ohno, Toyota Production System, 1988 (jid
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from langgraph.graph import END, START
 from langgraph.types import Send
@@ -38,9 +40,9 @@ from kapelle.nodes.pattern import STEPS, Finished, Given, Pattern, by_name
 from kapelle.nodes.services import Services
 from kapelle.nodes.staging import Check, must_be_check, opening, stage, stage_gate
 from kapelle.nodes.starting import starts
-from kapelle.nodes.streaming import Piece, Place, collect, item
+from kapelle.nodes.streaming import Flowed, Piece, Place, collecting, item
 from kapelle.state.errors import Misbuilt
-from kapelle.state.line import Line, built_on, items_of, stage_names
+from kapelle.state.line import Line, built_on, halted_ones, items_of, stage_names
 from kapelle.state.policy import Policy
 
 _CONTROL = ("open", "gate", "approve", "item", "collect", *CLOSING)
@@ -93,12 +95,14 @@ def pipeline(
     ends(graph, limits, rests=lambda state, tasks: built_on(state["stages"], tasks))
     graph.add_conditional_edges("gate", by_result, [*agents, "gate", "approve", "reconcile", END])
     piece.add_conditional_edges("gate", by_move, [*agents, "gate", "approve", END])
-    piece.add_edge("open", nodes[0])
+    piece.add_conditional_edges("open", by_move, [*agents, "gate"])
+    piece.add_edge("approve", "gate")
     graph.add_conditional_edges("open", by_items, [nodes[0], "item", "collect"])
     graph.add_node("item", item(piece.compile(name="item"), limits), input_schema=Place)
-    graph.add_node("collect", collect)
+    graph.add_node("collect", collecting(limits))
     graph.add_edge("item", "collect")
-    graph.add_conditional_edges("collect", to_end, ["reconcile", END])
+    graph.add_conditional_edges("approve", by_stream, ["gate", "collect"])
+    graph.add_conditional_edges("collect", by_lines, ["item", "approve", "reconcile", END])
     return graph
 
 
@@ -125,8 +129,9 @@ def _line(
     checks: Mapping[str, Sequence[Check]],
     limits: Policy,
 ) -> Pattern:
-    graph = Pattern(Line, context_schema=Services, input_schema=given, output_schema=Finished)
-    graph.keep_changes("results", "lines")
+    left = Flowed if given is Piece else Finished
+    graph = Pattern(Line, context_schema=Services, input_schema=given, output_schema=left)
+    graph.keep_changes("results", "lines", "halted")
     often = 1 + limits.rounds * len(stages) if limits.channels else 1  # called back by messages
     graph.steps = STEPS + 10 * (1 + limits.rounds) * len(stages) * often
 
@@ -138,7 +143,6 @@ def _line(
 
     for name in agents:
         graph.add_edge(name, "gate")
-    graph.add_edge("approve", "gate")
     return graph
 
 
@@ -148,6 +152,18 @@ def by_items(state: Line) -> str | list[Send]:
     if items is None or state["result"] is not None:
         return state["move"]
     return [Send("item", Place(place=i)) for i in range(len(items))] or "collect"
+
+
+def by_lines(state: Line) -> str | list[Send]:
+    """The end; a person who may add to the budget; the items it had stopped, once they did."""
+    if state["move"] == "item":
+        return [Send("item", Place(place=int(i))) for i in halted_ones(state)]
+    return by_result(state)
+
+
+def by_stream(state: Line) -> Literal["gate", "collect"]:
+    """To where it was asked from: what is asked about a whole stream, at its end."""
+    return "gate" if items_of(state["task"]) is None else "collect"
 
 
 def by_result(state: Line) -> str | list[Send]:

@@ -28,6 +28,7 @@ from kapelle.state.errors import Renamed
 from kapelle.state.ladder import for_judge, graded, weighed
 from kapelle.state.leaving import NOBODY_ASKED
 from kapelle.state.line import (
+    Halt,
     Line,
     Pass,
     after_answer,
@@ -89,26 +90,34 @@ def opening(stages: Mapping[str, str], policy: Policy) -> Box:
 
     async def open_line(state: Line, runtime: Runtime[Services]) -> dict[str, Any]:
         await begin(here(runtime), state["task"], policy)
-        refused = too_many(state["task"], policy)
+        refused, halt = too_many(state["task"], policy), state.get("halt") or _begun(stages)
         return {
             "item": state.get("item", ""),
             "stages": list(stages),
-            "results": Overwrite({}),
-            "at": 0,
-            "check": 0,
-            "feedback": (),
-            "rounds": 0,
-            "spent": Usage(),
+            "results": Overwrite(halt.results),
+            "at": halt.at,
+            "check": halt.check,
+            "feedback": halt.feedback,
+            "rounds": halt.rounds,
+            "spent": halt.spent,
             "capped": False,
-            "passed": (),
-            "kept_back": (),
+            "passed": halt.passed,
+            "kept_back": halt.kept_back,
             **NOBODY_ASKED,
-            "move": "collect" if refused else next(iter(stages.values())),
+            "move": "collect" if refused else halt.move,
+            "halt": None,
             "lines": Overwrite({}),
+            "halted": Overwrite({}),
             "result": refused,
         }
 
     return open_line
+
+
+def _begun(stages: Mapping[str, str]) -> Halt:
+    """Where a line begins."""
+    first = next(iter(stages.values()))
+    return Halt(results={}, at=0, check=0, feedback=(), rounds=0, spent=Usage(), move=first)
 
 
 def stage(agent: Agent, stages: Mapping[str, str], policy: Policy) -> Box:
@@ -166,6 +175,8 @@ def stage_gate(
         else:
             look = await _look(checks.get(name, ()), state, result, place, policy)
             result, verdict, spent = look.result, look.verdict, look.spent
+            if state["item"] and _stops(look, policy):
+                return await _halted(state, look, stages, agents, place, policy)
             if look.short is not None:
                 ask = _for_more(look.short, state, stages, agents)
                 _tell_ask(place, ask, result, state)
@@ -259,10 +270,9 @@ def _onward(
 ) -> dict[str, Any]:
     names, at = state["stages"], state["at"]
     if way == "ask":
-        short = result.failure is not None and result.failure.kind == "budget"
         ask = (
             _for_more(result, state, stages, agents)
-            if short and result.escalation is None
+            if _is_short(result)
             else _ask(_part(state, names[at]), result, verdict)
         )
         _tell_ask(place, ask, result, state)
@@ -294,6 +304,53 @@ def _by_post(
     place.tell("choice", "reopened", task=_part(state, name).id, why="a message asks for it",
                mark=state["results"][name].revision)  # fmt: skip
     return {"move": stages[name], "at": back, "feedback": (), "rounds": 0}
+
+
+async def _halted(
+    state: Line,
+    look: _Look,
+    stages: Mapping[str, str],
+    agents: Mapping[str, Agent],
+    place: Here,
+    policy: Policy,
+) -> dict[str, Any]:
+    """An item's line leaves with how far it came: for all of them a person is asked once."""
+    name, result = _at_work(state, stages), look.result
+    halt = Halt(
+        results=state["results"],
+        at=state["at"],
+        check=look.check,
+        feedback=state["feedback"],
+        rounds=state["rounds"],
+        spent=look.spent,
+        passed=state.get("passed", ()),
+        kept_back=state.get("kept_back", ()),
+        move=stages[name] if look.short is None else "gate",
+    )
+    if look.short is not None:
+        result = unjudged(result, look.short)
+    after: Line = {**state, "results": {**state["results"], name: result}, "spent": look.spent}
+    left = left_line(state["task"], state["stages"], after["results"], look.spent)
+    left = _costed(left, after, stages, agents)
+    place.tell("choice", "halt", task=_part(state, name).id, why=_why(left),
+               mark=f"{result.revision}/{state['rounds']}")  # fmt: skip
+    left = await _leaving(left, after, place, policy)
+    return {"move": "end", "result": left, "halt": halt}
+
+
+def _stops(look: _Look, policy: Policy) -> bool:
+    """Whether the budget left no room for the stage or its judge, and a person may add to it."""
+    return look.short is not None or (policy.on_budget == "ask" and _is_short(look.result))
+
+
+def _is_short(result: Result) -> bool:
+    """Whether the budget left no room for it, and nobody was asked yet."""
+    empty = result.failure is not None and result.failure.kind == "budget"
+    return empty and result.escalation is None
+
+
+def _why(left: Result) -> str:
+    return left.failure.message if left.failure else ""
 
 
 def _costed(

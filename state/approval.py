@@ -65,6 +65,8 @@ class Ask(Noun):
     question: str
     reason: str = ""
     evidence: JsonValue = None
+    about: About = "task"
+    """What is at stake, as in the escalation behind it."""
     task: str = ""
     by: str = ""
     offers: tuple[Choice, ...] = CHOICES

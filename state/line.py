@@ -7,15 +7,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, JsonValue, ValidationError
 
-from kapelle.state.approval import Approval
+from kapelle.state.approval import Approval, Escalation
 from kapelle.state.breaker import asks_person
 from kapelle.state.budget import Usage
 from kapelle.state.context import Claim, named
 from kapelle.state.delivery import Post, overflow, post, requested
 from kapelle.state.errors import Misbuilt
+from kapelle.state.fold import fold
 from kapelle.state.leaving import Leaving, asserted
+from kapelle.state.noun import Noun
 from kapelle.state.policy import Policy
-from kapelle.state.shortage import cut_short, goes_on
+from kapelle.state.shortage import ask_for_more, cut_short, goes_on
 from kapelle.state.task import (
     Failure,
     Result,
@@ -31,6 +33,36 @@ from kapelle.state.verdict import Verdict
 
 Pass = Literal["next", "again", "ask", "stop"]
 """What a gate does: let through, send back, turn to a person, stop the line."""
+
+
+class Halt(Noun):
+    """How far the line of an item came that the budget stopped: it goes on from there."""
+
+    results: dict[str, Result]
+    """By stage; of the one at work what there is of it."""
+    at: int
+    """The stage at work, from 0."""
+    check: int
+    """The check of its gate that is next, from 0."""
+    feedback: tuple[str, ...]
+    """What was wrong with that stage's work, oldest first."""
+    rounds: int
+    """How many times it was sent back."""
+    spent: Usage
+    """By the gates."""
+    passed: tuple[str, ...] = ()
+    """Messages beyond a limit that a person let pass, by id."""
+    kept_back: tuple[str, ...] = ()
+    """Those that a person did not."""
+    move: str
+    """The node that there was no room for."""
+    revision: int = 1
+    """Of what left the line then."""
+
+
+def merge_halts(old: Mapping[str, Halt] | None, new: Mapping[str, Halt] | None) -> dict[str, Halt]:
+    """Fold how far lines came, by item, the last time. Order and repetition do not matter."""
+    return fold(old, new, lambda halt: (-halt.revision, halt.model_dump_json()))
 
 
 class Line(Leaving, total=False):
@@ -60,8 +92,12 @@ class Line(Leaving, total=False):
     """Those that a person did not."""
     move: str
     """The node that is next; `end`."""
+    halt: Halt | None
+    """Of an item: how far its line came, if the budget stopped it."""
     lines: Annotated[dict[str, Result], merge_results]
     """What left the line of each item, by its place among them."""
+    halted: Annotated[dict[str, Halt], merge_halts]
+    """How far the line of each item came that the budget stopped, by its place among them."""
 
 
 def stage_names(agents: Sequence[str]) -> list[str]:
@@ -100,6 +136,23 @@ def too_many(task: Task, policy: Policy) -> Result | None:
         return None
     why = f"there are {len(items)} items; the limit is {policy.max_tasks} (policy.max_tasks)"
     return Result(task=task.id, status="refused", failure=Failure(kind="refused", message=why))
+
+
+def halted_ones(state: Line) -> list[str]:
+    """The items, by place, whose lines the budget stopped and nobody went on with yet."""
+    lines, halted = state["lines"], state.get("halted") or {}
+    return [p for p in sorted(halted, key=int) if halted[p].revision == lines[p].revision]
+
+
+def shortage(state: Line, policy: Policy) -> Escalation | None:
+    """What a person is asked, once for the whole stream, if the budget stopped any of it."""
+    task, lines = state["task"], state["lines"]
+    short = [] if state["capped"] or policy.on_budget != "ask" else halted_ones(state)
+    failure = cut_short(lines[place] for place in short)
+    if failure is None:
+        return None
+    missing = [f"{place}/{name}" for place in short for name in lines[place].missing]
+    return ask_for_more(task.id, task.goal, failure, missing)
 
 
 def behind(stages: Sequence[str], at: int, results: Mapping[str, Result], most: int) -> list[str]:

@@ -1,10 +1,11 @@
 """When a budget ends before the work does: what is missing, what it would cost, who adds to it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from pydantic import JsonValue
 
-from kapelle.state.approval import Approval, Escalation
+from kapelle.state.approval import Approval, Ask, Escalation
 from kapelle.state.budget import Budget, Usage
 from kapelle.state.task import Failure, Result, Revision
 
@@ -82,3 +83,75 @@ def added(asked: Escalation, answer: Approval) -> tuple[Budget, tuple[str, ...]]
 def goes_on(answer: Approval) -> bool:
     """Whether a person who was asked for more gave it."""
     return answer.decision in ("approve", "edit")
+
+
+# -- several graphs of a run, each within another, whose budget is the same
+
+
+def alike(one: Ask, other: Ask) -> bool:
+    """Whether both ask for more in the same accounts of one run: a person answers them as one."""
+    same = (one.thread, _account(one)) == (other.thread, _account(other))
+    return one.about == other.about == "budget" and same
+
+
+def together(asks: Iterable[Ask]) -> list[Ask]:
+    """Asks as people see them: those that are alike as one, under the first one's id."""
+    groups: list[list[Ask]] = []
+    for ask in asks:
+        mine = next((group for group in groups if alike(group[0], ask)), None)
+        if mine is None:
+            groups.append([ask])
+        else:
+            mine.append(ask)
+    return [group[0] if len(group) == 1 else _as_one(group) for group in groups]
+
+
+def shared(answer: Approval, asks: Sequence[Ask]) -> list[Approval]:
+    """One answer as each of these asks, which are alike, is given it.
+
+    Of a person's own figure each gets what it asks for, as long as there is some; the first what is
+    left of it.
+    """
+    if answer.decision != "edit" or not isinstance(answer.value, dict):
+        return [answer for _ in asks]
+    left = Budget.model_validate(answer.value.get("add", answer.value)).model_dump()
+    parts: list[dict[str, JsonValue]] = []
+    for ask in asks:
+        part: dict[str, JsonValue] = {}
+        for unit, wanted in _evidence(ask, "add", {}).items():
+            part[unit] = min(left.get(unit) or 0, wanted)
+            left[unit] = (left.get(unit) or 0) - part[unit]
+        parts.append(part)
+    rest = {unit: more + (parts[0].get(unit) or 0) for unit, more in left.items() if more}
+    parts[0] |= rest
+    return [answer.model_copy(update={"value": {"add": part}}) for part in parts]
+
+
+def _as_one(asks: Sequence[Ask]) -> Ask:
+    add: dict[str, JsonValue] = {}
+    for ask in asks:
+        for unit, more in _evidence(ask, "add", {}).items():
+            add[unit] = add.get(unit, 0) + more
+    lacking: list[JsonValue] = [
+        f"{ask.task}/{name}" if name != ask.task else name
+        for ask in asks
+        for name in _evidence(ask, "missing", [])
+    ]
+    where = f"{len(asks)} graphs of the run"
+    evidence: JsonValue = {"add": add, "to": [*_account(asks[0])], "missing": lacking}
+    return asks[0].model_copy(
+        update={
+            "question": f"The budget for {where} is exhausted. Add to it and go on?",
+            "reason": _BECAUSE.join(dict.fromkeys(ask.reason for ask in asks)),
+            "evidence": evidence,
+        }
+    )
+
+
+def _account(ask: Ask) -> tuple[str, ...]:
+    return tuple(map(str, _evidence(ask, "to", [])))
+
+
+def _evidence(ask: Ask, name: str, default: Any) -> Any:
+    shown = ask.evidence if isinstance(ask.evidence, dict) else {}
+    return shown.get(name) or default

@@ -7,6 +7,7 @@ from itertools import combinations
 from typing import Any
 
 from kapelle.state.ballot import (
+    EVEN,
     AheadBy,
     LogOdds,
     Plurality,
@@ -21,6 +22,12 @@ from kapelle.state.ballot import (
 from kapelle.state.policy import Policy
 from kapelle.state.swarm import Kind, Round, Slot, malformed
 from kapelle.state.task import Task
+
+CROWD = 40
+"""Peers of whom an estimate says how many will vote; of a larger crowd all may."""
+
+LEADS = 100
+"""Different leads of a vote that an estimate looks at."""
 
 
 def voters(now: Round) -> tuple[tuple[str, ...], tuple[Slot, ...]]:
@@ -69,13 +76,14 @@ def votes_of(rule: Rule, sure: Mapping[str, float | None], policy: Policy) -> tu
     """Votes and rankings of a round: at least, as expected, at most.
 
     At least: if all agree, and whoever can't change the winner is not asked. `sure` has what the
-    peers' cards say of how often they are right; first-to-ahead-by-k is expected to take what
-    `expected_votes` says for their mean, or, where it does not help or is not known, all it may.
+    peers' cards say of how often they are right (log-odds knows by itself). As expected:
+    first-to-ahead-by-k takes what `expected_votes` says for their mean, a count or weighted count
+    what `mean_votes` says; all it may, where it does not help or is not known.
 
     >>> votes_of(AheadBy(k=3), {"a": 0.9, "b": 0.7}, Policy())
     (3, 5, 200)
     >>> votes_of(LogOdds(accuracy={"a": 0.99, "b": 0.6, "c": 0.6}), {"a": None}, Policy())
-    (1, 3, 3)
+    (1, 1, 3)
     """
     if isinstance(rule, AheadBy):
         most = most_votes(rule, len(sure), policy)
@@ -86,10 +94,79 @@ def votes_of(rule: Rule, sure: Mapping[str, float | None], policy: Policy) -> tu
     most = most_votes(rule, len(rule.accuracy if isinstance(rule, LogOdds) else sure), policy)
     if not isinstance(rule, Plurality | LogOdds):
         return most, most, most
-    peers = rule.accuracy if isinstance(rule, LogOdds) else sure
-    weights = sorted((weight_of(rule, peer) for peer in peers), reverse=True)
+    right = rule.accuracy if isinstance(rule, LogOdds) else sure
+    peers = sorted(right, key=lambda peer: -weight_of(rule, peer))
+    weights = [weight_of(rule, peer) for peer in peers]
     enough = (n for n in range(1, most) if not needed({"x": sum(weights[:n])}, weights[n:]))
-    return next(enough, most), most, most
+    least = next(enough, most)
+    chances = [chance for peer in peers if (chance := right[peer]) is not None]
+    if len(chances) < len(peers) or len(peers) > CROWD:
+        return least, most, most
+    return least, max(least, math.ceil(mean_votes(weights, chances) - EVEN)), most
+
+
+def mean_votes(weights: Sequence[float], chances: Sequence[float]) -> float:
+    """Votes that are asked for on average until nobody to come can change the winner.
+
+    Who votes is right with his chance, independently; all who are wrong agree, which takes the most
+    votes. Exact up to `LEADS` different leads at a time; of more, near ones count as one.
+
+    Args:
+        weights: What each vote weighs, in the order of asking.
+        chances: How often each is right.
+
+    >>> mean_votes([1, 1, 1], [0.8, 0.8, 0.8])  # the third only if two disagree: .32
+    2.32
+    """
+    waiting: list[dict[float, float]] = [{0.0: 1.0}, *({} for _ in weights)]
+    mean = 0.0
+    for asked, by_lead in enumerate(waiting):
+        for wanted, leads in _by_need(_coarser(by_lead), weights[asked:]).items():
+            if not wanted:
+                mean += asked * sum(leads.values())
+                continue
+            after = asked + wanted
+            for weight, chance in zip(weights[asked:after], chances[asked:after], strict=True):
+                leads = _coarser(_voted(leads, weight, chance))  # noqa: PLW2901 - one vote further
+            for lead, likely in leads.items():
+                waiting[after][lead] = waiting[after].get(lead, 0.0) + likely
+    return round(mean, 9)
+
+
+Leads = dict[float, float]
+"""How likely each lead of what is right is."""
+
+
+def _by_need(leads: Leads, to_come: Sequence[float]) -> dict[int, Leads]:
+    """By how many must vote before anything can be settled."""
+    found: dict[int, Leads] = {}
+    for lead, likely in leads.items():
+        scores = {"right": max(0.0, lead), "wrong": max(0.0, -lead)}
+        found.setdefault(needed(scores, to_come), {})[lead] = likely
+    return found
+
+
+def _voted(leads: Leads, weight: float, chance: float) -> Leads:
+    """After one more vote."""
+    found: Leads = {}
+    for lead, likely in leads.items():
+        for step, part in ((weight, chance), (-weight, 1 - chance)):
+            there = round(lead + step, 9)
+            found[there] = found.get(there, 0.0) + likely * part
+    return found
+
+
+def _coarser(leads: Leads) -> Leads:
+    """As many as are looked at: each as likely as those near it together."""
+    if len(leads) <= LEADS:
+        return leads
+    low, high = min(leads), max(leads)
+    width = (high - low) / LEADS
+    found: Leads = {}
+    for lead, likely in leads.items():
+        near = low + round((lead - low) / width) * width
+        found[near] = found.get(near, 0.0) + likely
+    return found
 
 
 def _can_vote(now: Round, peer: str) -> bool:

@@ -34,6 +34,7 @@ from kapelle.state.ballot import (
     weight_of,
 )
 from kapelle.state.errors import Misbuilt, VotingHurts
+from kapelle.state.turns import mean_votes
 from tests.laws.drawn import values
 
 choices = st.sampled_from(["a", "b", "c"])
@@ -325,3 +326,35 @@ def test_what_makes_no_sense_is_refused() -> None:
 def test_a_lead_is_over_the_second_and_over_nothing() -> None:
     assert [lead(tally(cast(said))) for said in ("", "a", "aab", "ab")] == [0, 1, 1, 0]
     assert {plurality(cast("".join(p))) for p in permutations("aab")} == {frozenset("a")}
+
+
+def counted_out(weights: Sequence[float], chances: Sequence[float]) -> float:
+    """Votes asked for on average: every way the vote can go, one by one."""
+    mean = 0.0
+    for right in product((True, False), repeat=len(weights)):
+        likely = math.prod(c if r else 1 - c for r, c in zip(right, chances, strict=True))
+        asked, scores = 0, {"right": 0.0, "wrong": 0.0}
+        while more := needed(scores, weights[asked:]):
+            for voter in range(asked, asked + more):
+                scores["right" if right[voter] else "wrong"] += weights[voter]
+            asked += more
+        mean += likely * asked
+    return mean
+
+
+@given(st.lists(st.floats(0.51, 0.99), min_size=1, max_size=7))
+def test_the_votes_expected_of_a_crowd_are_those_it_takes_on_average(
+    accuracy: Sequence[float],
+) -> None:
+    peers = {f"p{n}": p for n, p in enumerate(sorted(accuracy, reverse=True))}
+    rule = LogOdds(accuracy=peers)
+    weights, chances = [weight_of(rule, peer) for peer in peers], list(peers.values())
+    assert mean_votes(weights, chances) == pytest.approx(counted_out(weights, chances), abs=1e-6)
+    even = [1.0] * len(peers)
+    assert mean_votes(even, chances) == pytest.approx(counted_out(even, chances), abs=1e-6)
+
+
+def test_of_many_different_leads_near_ones_count_as_one_and_the_mean_hardly_moves() -> None:
+    chances = [0.95 - 0.03 * n for n in range(12)]
+    weights = [math.log(p / (1 - p)) for p in chances]
+    assert mean_votes(weights, chances) == pytest.approx(counted_out(weights, chances), rel=0.01)

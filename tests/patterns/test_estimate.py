@@ -110,9 +110,12 @@ def test_votes_are_estimated_by_the_rule_and_how_often_peers_are_right() -> None
         peer.card = peer.card.model_copy(update={"confidence": 0.8})
     known = estimate(swarm(peers, rule=AheadBy(k=3), policy=policy), Task(goal="all")).team
     assert known.expected.usage.calls == math.ceil(expected_votes(0.8, 3)) == 5
+    counted = estimate(swarm(peers, rule=Plurality()), Task(goal="all")).team
+    assert counted.expected.usage.calls == 3, "2.32 of three that are right in 8 of 10"
     odds = LogOdds(accuracy={"a": 0.99, "b": 0.6, "c": 0.6})
     weighed = estimate(swarm(peers, rule=odds), Task(goal="all")).team
-    assert (weighed.least.usage.calls, weighed.expected.usage.calls) == (1, 3)
+    calls = [getattr(weighed, at).usage.calls for at in ("least", "expected", "most")]
+    assert calls == [1, 1, 3 * Policy().attempts], "nobody can change what the first says"
 
 
 def test_a_graph_nobody_knows_the_shape_of_is_refused() -> None:

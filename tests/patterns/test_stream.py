@@ -9,7 +9,7 @@ from kapelle.drills import VirtualClock
 from kapelle.graphs import manager_worker, pipeline
 from kapelle.nodes.agent import FunctionAgent, agent, as_agent
 from kapelle.state.approval import Escalation
-from kapelle.state.budget import Budget
+from kapelle.state.budget import Budget, Usage
 from kapelle.state.policy import Policy
 from kapelle.state.task import Task
 from kapelle.state.verdict import Verdict
@@ -106,14 +106,14 @@ async def test_an_item_that_turns_to_a_person_holds_up_no_other(crew: Crew, save
 
 
 async def test_no_more_items_flow_at_once_than_the_policy_says(crew: Crew, memory: Saver) -> None:
-    at_work, most = 0, 0
+    at_work, most, three = 0, 0, asyncio.Barrier(3)
 
     @agent(name="busy")
     async def busy(task: Task) -> None:
         nonlocal at_work, most
         at_work += 1
         most = max(most, at_work)
-        await asyncio.sleep(0)
+        await three.wait()
         at_work -= 1
 
     await streamed([busy], memory, *range(9), policy=change(parallel=3)).go()
@@ -124,6 +124,72 @@ async def test_a_budget_holds_for_all_items_together(crew: Crew, memory: Saver) 
     run = streamed([doing("say", crew)], memory, *"abcde", policy=change(budget=Budget(calls=3)))
     result = (await run.go()).result
     assert (result.status, len(crew.by), len(result.missing)) == ("partial", 3, 2)
+
+
+async def test_a_person_is_asked_once_for_all_items_the_budget_stopped(
+    crew: Crew, saver: Saver
+) -> None:
+    stages = [doing("find", crew), doing("say", crew)]
+    policy = change(budget=Budget(calls=6), on_budget="ask")
+    run = await streamed(stages, saver, *"abcde", policy=policy).go()
+    (ask,) = run.asks.values()
+    assert ask.value.evidence["add"] == {"tokens": 0, "calls": 4}
+    assert len(ask.value.evidence["missing"]) == 4
+    await run.answer()
+    assert (run.result.status, run.result.output) == ("done", [f"say {item}" for item in "abcde"])
+    assert len(crew.by) == len(set(crew.by)) == run.result.usage.calls == 10, "nothing twice"
+
+
+async def test_what_is_added_too_little_of_is_asked_for_again(crew: Crew, saver: Saver) -> None:
+    policy = change(budget=Budget(calls=2), on_budget="ask", parallel=1)
+    run = await streamed([doing("say", crew)], saver, *"abcde", policy=policy).go()
+    await run.answer(decision="edit", value={"calls": 2})
+    (ask,) = run.asks.values()
+    assert ask.value.evidence["missing"] == ["4/say"]
+    await run.answer()
+    assert (run.result.status, len(crew.by)) == ("done", 5)
+
+
+async def test_a_stream_nobody_adds_to_leaves_what_it_has(crew: Crew, saver: Saver) -> None:
+    stages = [doing("find", crew), doing("say", crew)]
+    policy = change(budget=Budget(calls=3), on_budget="ask", parallel=1)
+    run = await streamed(stages, saver, *"abc", policy=policy).go()
+    await run.answer(decision="reject", reason="enough")
+    result = run.result
+    assert (result.status, result.output) == ("partial", ["say a", None, None])
+    assert result.missing == ("1/say", "2/find", "2/say")
+    assert result.parts["1"].output == {"find": "find b"}
+    assert result.failure is not None
+    assert result.failure.wanted == Usage(calls=3)
+    assert len(crew.by) == 3
+
+
+async def test_an_item_goes_on_at_its_judge_with_what_it_was_told_and_what_was_made_of_it(
+    crew: Crew, saver: Saver
+) -> None:
+    judge = crew.judge(Verdict(decision="revise", reason="too short"))
+    policy = change(budget=Budget(calls=3), on_budget="ask", parallel=1)
+    stage = doing("say", crew, a=["short", "long"])
+    run = await streamed([stage], saver, "a", gates=judge, policy=policy).go()
+    assert [name for name, _ in crew.by] == ["say", "critic", "say"]
+    assert run.asks["task"].value.evidence["missing"] == ["0/say"]
+    await run.answer()
+    assert run.result.output == ["long"]
+    assert [name for name, _ in crew.by] == ["say", "critic", "say", "critic"]
+    assert run.result.usage.calls == 4
+
+
+async def test_an_item_a_person_is_asked_about_and_one_the_budget_stopped_are_two_asks(
+    crew: Crew, saver: Saver
+) -> None:
+    stages = [doing("say", crew, a=Escalation(question="Send it?", evidence="a draft"))]
+    policy = change(budget=Budget(calls=2), on_budget="ask", parallel=1)
+    run = await streamed(stages, saver, *"abc", policy=policy).go()
+    assert set(run.asks) == {"0/say"}
+    await run.answer()
+    assert set(run.asks) == {"task"}
+    await run.answer()
+    assert run.result.output == ["a draft", "say b", "say c"]
 
 
 async def test_a_team_may_be_a_stage_of_each_item(crew: Crew, saver: Saver) -> None:
