@@ -11,6 +11,9 @@ from kapelle.state.task import Failure, Result, Revision
 
 _BECAUSE = "; "
 
+Amount = dict[str, Any]
+"""How much, by unit: `tokens`, `calls`, `usd`, `seconds`."""
+
 
 def cut_short(results: Iterable[Result]) -> Failure | None:
     """What the budget left no room for, and what that would have cost at most; None if nothing.
@@ -114,21 +117,18 @@ def shared(answer: Approval, asks: Sequence[Ask]) -> list[Approval]:
     """
     if answer.decision != "edit" or not isinstance(answer.value, dict):
         return [answer for _ in asks]
-    left = Budget.model_validate(answer.value.get("add", answer.value)).model_dump()
-    parts: list[dict[str, JsonValue]] = []
+    left: Amount = Budget.model_validate(answer.value.get("add", answer.value)).model_dump()
+    parts: list[Amount] = []
     for ask in asks:
-        part: dict[str, JsonValue] = {}
-        for unit, wanted in _evidence(ask, "add", {}).items():
-            part[unit] = min(left.get(unit) or 0, wanted)
-            left[unit] = (left.get(unit) or 0) - part[unit]
-        parts.append(part)
-    rest = {unit: more + (parts[0].get(unit) or 0) for unit, more in left.items() if more}
-    parts[0] |= rest
+        wanted: Amount = _evidence(ask, "add", {})
+        parts.append({unit: min(left.get(unit) or 0, most) for unit, most in wanted.items()})
+        left |= {unit: (left.get(unit) or 0) - some for unit, some in parts[-1].items()}
+    parts[0] |= {unit: parts[0].get(unit, 0) + more for unit, more in left.items() if more}
     return [answer.model_copy(update={"value": {"add": part}}) for part in parts]
 
 
 def _as_one(asks: Sequence[Ask]) -> Ask:
-    add: dict[str, JsonValue] = {}
+    add: Amount = {}
     for ask in asks:
         for unit, more in _evidence(ask, "add", {}).items():
             add[unit] = add.get(unit, 0) + more
@@ -138,7 +138,7 @@ def _as_one(asks: Sequence[Ask]) -> Ask:
         for name in _evidence(ask, "missing", [])
     ]
     where = f"{len(asks)} graphs of the run"
-    evidence: JsonValue = {"add": add, "to": [*_account(asks[0])], "missing": lacking}
+    evidence: Any = {"add": add, "to": [*_account(asks[0])], "missing": lacking}
     return asks[0].model_copy(
         update={
             "question": f"The budget for {where} is exhausted. Add to it and go on?",

@@ -1,10 +1,8 @@
 """The ledger under anything that may happen, in any order: the bound holds, nothing is stuck."""
 
 import asyncio
-from collections.abc import Callable
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
+from uuid import uuid4
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -17,7 +15,6 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from kapelle.checkpoints import Database
 from kapelle.nodes.in_memory import MemoryLedger
 from kapelle.nodes.services import Ledger
 from kapelle.state.budget import Balance, Budget, Envelope, Usage
@@ -37,6 +34,7 @@ class Machine(RuleBasedStateMachine):
     """Reserve, settle, crash, resume, grant, told once or twice; beside it the simplest book."""
 
     ledger: Ledger
+    book: str
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,7 +54,7 @@ class Machine(RuleBasedStateMachine):
     def begin(self, caps: dict[str, int]) -> None:
         """Limits of all accounts."""
         self.caps = caps
-        self.do(self.ledger.open("book", "run"))
+        self.do(self.ledger.open(self.book, "run"))
 
     @rule(account=st.sampled_from(sorted(TREE)), most=tokens, twice=st.booleans())
     def reserve(self, account: str, most: int, twice: bool) -> None:  # noqa: FBT001 - Hypothesis's
@@ -65,7 +63,9 @@ class Machine(RuleBasedStateMachine):
         self.number += 1
         envelopes = [Envelope(name, Budget(tokens=self.caps[name])) for name in names]
         for _ in range(1 + twice):
-            said = self.do(self.ledger.reserve("book", key, Usage(output_tokens=most), envelopes))
+            said = self.do(
+                self.ledger.reserve(self.book, key, Usage(output_tokens=most), envelopes)
+            )
             limits = {name: self.caps[name] + self.granted[name] for name in names}
             if said.fit == "fits":
                 self.held[key] = names, most
@@ -82,7 +82,7 @@ class Machine(RuleBasedStateMachine):
         key = data.draw(st.sampled_from(sorted(self.held)))
         names, most = self.held.pop(key)
         for _ in range(1 + twice):
-            self.do(self.ledger.settle("book", key, Usage(output_tokens=used)))
+            self.do(self.ledger.settle(self.book, key, Usage(output_tokens=used)))
         for name in names:
             self.spent[name] += used
             self.over[name] += max(0, used - most)
@@ -90,7 +90,7 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def crash(self) -> None:
         """Whoever resumes charges in full what nobody will settle."""
-        self.do(self.ledger.charge("book"))
+        self.do(self.ledger.charge(self.book))
         for names, most in self.held.values():
             for name in names:
                 self.spent[name] += most
@@ -103,7 +103,7 @@ class Machine(RuleBasedStateMachine):
         """It was not dead: the difference is corrected."""
         key = data.draw(st.sampled_from(sorted(self.charged)))
         names, most = self.charged.pop(key)
-        self.do(self.ledger.settle("book", key, Usage(output_tokens=used)))
+        self.do(self.ledger.settle(self.book, key, Usage(output_tokens=used)))
         for name in names:
             self.spent[name] += used - most
             self.over[name] += max(0, used - most)
@@ -111,13 +111,15 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def resume(self) -> None:
         """The run's first node is entered again."""
-        self.do(self.ledger.open("book", "run"))
+        self.do(self.ledger.open(self.book, "run"))
 
     @rule(account=st.sampled_from(sorted(TREE)), more=st.integers(1, 200), key=st.integers(0, 3))
     def grant(self, account: str, more: int, key: int) -> None:
         """A person's answer is applied, perhaps again."""
-        self.do(self.ledger.grant("book", Budget(tokens=more), account, key=f"{self.number}/{key}"))
-        self.do(self.ledger.grant("book", Budget(tokens=9), account, key=f"{self.number}/{key}"))
+        self.do(
+            self.ledger.grant(self.book, Budget(tokens=more), account, key=f"{self.number}/{key}")
+        )
+        self.do(self.ledger.grant(self.book, Budget(tokens=9), account, key=f"{self.number}/{key}"))
         self.granted[account] += more
         self.number += 1
 
@@ -125,7 +127,7 @@ class Machine(RuleBasedStateMachine):
     def within_the_bound(self) -> None:
         """Spent + held <= cap + granted + overrun, and all as the simplest book has it."""
         for name in TREE:
-            balance: Balance = self.do(self.ledger.balance("book", name))
+            balance: Balance = self.do(self.ledger.balance(self.book, name))
             assert (balance.output_tokens, balance.held_tokens) == (
                 self.spent[name],
                 self.held_in(name),
@@ -145,9 +147,9 @@ class Machine(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Never stuck: when all has settled nothing is held."""
         for key in list(self.held):
-            self.do(self.ledger.settle("book", key, Usage()))
-        assert self.do(self.ledger.balance("book")).held_tokens == 0
-        assert self.do(self.ledger.held("book")) == []
+            self.do(self.ledger.settle(self.book, key, Usage()))
+        assert self.do(self.ledger.balance(self.book)).held_tokens == 0
+        assert self.do(self.ledger.held(self.book)) == []
         self.runner.close()
 
     def held_in(self, name: str) -> int:
@@ -155,40 +157,19 @@ class Machine(RuleBasedStateMachine):
         return sum(most for names, most in self.held.values() if name in names)
 
 
-def check(ledger: Callable[[], Ledger], examples: int, steps: int) -> None:
-    """Run the machine on new ledgers."""
-    made = type("Made", (Machine,), {"ledger": property(lambda self: self.kept)})
-
-    def start(self: Any) -> None:
+def test_the_bound_holds_on_every_ledger(ledger: Ledger) -> None:
+    def start(self: Machine) -> None:
         Machine.__init__(self)
-        self.kept = ledger()
+        self.ledger, self.book = ledger, uuid4().hex
 
-    made.__init__ = start  # type: ignore[method-assign]
+    quick = isinstance(ledger, MemoryLedger)
     run_state_machine_as_test(
-        made,
+        type("Made", (Machine,), {"__init__": start}),
         settings=settings(
-            max_examples=examples,
-            stateful_step_count=steps,
+            max_examples=60 if quick else 8,
+            stateful_step_count=30 if quick else 15,
             deadline=None,
             derandomize=True,
             suppress_health_check=[HealthCheck.too_slow],
         ),
     )
-
-
-def test_the_bound_holds_in_memory() -> None:
-    check(MemoryLedger, examples=60, steps=30)
-
-
-def test_the_bound_holds_in_sqlite() -> None:
-    with TemporaryDirectory() as folder:
-        opened: list[Database] = []
-
-        def new() -> Ledger:
-            database = Database(str(Path(folder) / "ledger.db"), tenant=f"t{len(opened)}")
-            opened.append(database)
-            return database.ledger
-
-        check(new, examples=8, steps=15)
-        for database in opened:
-            database.close()
