@@ -182,6 +182,8 @@ class _Posting:
                 mine = self._known.get(key)
                 same_yet = mine is not None and mine.state == row["state"]
                 self._entries[key] = mine if mine is not None and same_yet else _Entry.of(row)
+        for key in wanted - self._entries.keys():  # its book was opened anew meanwhile
+            self._known.pop(key, None)
 
     def read_all(self, book: str) -> list["_Entry"]:
         """All reservations of a book."""

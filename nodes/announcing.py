@@ -1,6 +1,6 @@
 """Open a market, and call for proposals: who is asked to bid for what."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from langgraph.runtime import Runtime
@@ -21,7 +21,7 @@ from kapelle.state.offer import called
 from kapelle.state.policy import Policy
 from kapelle.state.reputation import record_of
 from kapelle.state.skills import AgentCard, Ontology, fits
-from kapelle.state.task import Failure, Result, Task, by_urgency
+from kapelle.state.task import Failure, Result, Task, Tier, by_urgency
 
 
 class Opener(Protocol):
@@ -56,6 +56,7 @@ def open_market(policy: Policy) -> Opener:
             "invited": {},
             "newcomers": [],
             "records": {},
+            "tiers": {},
             "known_as": {},
             "bids": Overwrite({}),
             "awards": {},
@@ -113,12 +114,17 @@ def announce(
             "invited": invited,
             "newcomers": sorted({*state["newcomers"], *found}),
             "records": {**state["records"], **records},
+            "tiers": {**(state.get("tiers") or {}), **_tiers(cards[name] for name in invited)},
             "known_as": {**state["known_as"], **known_as},
             "stands": {**state["stands"], **{t.id: "open" for t in due}},
             "feedback": {**state["feedback"], **_misfits(state, due, invited, cards, ontology)},
         }
 
     return announce
+
+
+def _tiers(cards: Iterable[AgentCard]) -> dict[str, tuple[Tier, Tier]]:
+    return {card.name: (card.tier, card.top or card.tier) for card in cards}
 
 
 def _read(task: Task) -> tuple[tuple[Task, ...], list[str]]:

@@ -21,7 +21,7 @@ from kapelle.nodes.services import Services
 from kapelle.state.auction import Won, award_by, weigh
 from kapelle.state.breaker import asks_person
 from kapelle.state.budget import Usage
-from kapelle.state.ladder import for_judge
+from kapelle.state.ladder import for_judge, in_doubt, unsure
 from kapelle.state.market import (
     Award,
     Dealt,
@@ -31,6 +31,7 @@ from kapelle.state.market import (
     after_answer,
     after_work,
     at_stake,
+    climbs,
     funded,
     is_dear,
     left_market,
@@ -120,7 +121,8 @@ def judge(critic: Agent, policy: Policy) -> Step:
 
         due = [t for i, t in state["tasks"].items() if state["stands"][i] == "due"]
         shown = {t.id: for_judge(state["results"][t.id]) for t in due}
-        done = [t for t in due if shown[t.id].status in ("done", "partial")]
+        ready = (t for t in due if not climbs(state, t.id, policy))
+        done = [t for t in ready if shown[t.id].status in ("done", "partial")]
         if critic.where == "graph":  # one at a time: LangGraph tells its runs apart by their order
             verdicts = [await weighed(task) for task in done]
         else:
@@ -141,7 +143,11 @@ def settle(ontology: Ontology, policy: Policy) -> Step:
         if ask is not None:
             return funded(state, state["answers"][ask.task]) | {"answers": Overwrite({})}
         state = together(state)
-        turns = {task: turn for task in state["tasks"] if (turn := _turn(state, task)) is not None}
+        turns = {
+            task: turn
+            for task in state["tasks"]
+            if (turn := _turn(state, task, policy)) is not None
+        }
         at = place.services.clock.now()
         measured = {
             outcome.id: outcome
@@ -152,6 +158,11 @@ def settle(ontology: Ontology, policy: Policy) -> Step:
             place.tell("choice", "measured", agent=outcome.agent, why=outcome.why, mark=outcome.id,
                        data={"score": outcome.score, "skills": list(outcome.skills)})  # fmt: skip
         await record(runtime.store, measured.values())
+        for task in turns:
+            if climbs(state, task, policy):
+                last = state["results"][task]
+                place.tell("escalation", "to the next tier", task=task, agent=last.agent or "",
+                           why=unsure(last), mark=last.revision)  # fmt: skip
         now = _changed(state, [_settled(state, *each) for each in turns.items()],
                        ("stands", "feedback"))  # fmt: skip
         asks = {t: ask for t, ask in state["asks"].items() if t not in turns}
@@ -245,6 +256,10 @@ def _awarded(state: Market, task: Task, won: Won, place: Here, policy: Policy) -
 
 def _given_up(state: Market, task: Task, place: Here, policy: Policy) -> Change:
     why, last = why_nobody(state, task.id), state["results"].get(task.id)
+    if last is not None and in_doubt(last) and tried_by(state, task.id):  # no bid above it counts
+        turn = after_work(last, None)
+        assert turn.ask is not None, "it waits"
+        return {"stands": {task.id: turn.stand}, "asks": {task.id: turn.ask}}
     if not tried_by(state, task.id):
         _reject(state, task.id, "", place)
     place.tell("escalation", "nobody", task=task.id, why=why)
@@ -263,9 +278,11 @@ def _reject(state: Market, task: str, winner: str, place: Here) -> None:
             reject(place, bid)
 
 
-def _turn(state: Market, task: str) -> Turn | None:
+def _turn(state: Market, task: str, policy: Policy) -> Turn | None:
     """What follows for a task, if something came back for it."""
     stand, result = state["stands"][task], state["results"].get(task)
+    if stand == "due" and result is not None and climbs(state, task, policy):
+        return Turn(stand="open", why=unsure(result))
     if stand == "due" and result is not None:
         return after_work(result, state["verdicts"].get(task))
     if stand == "asking" and task in state["answers"]:

@@ -50,13 +50,19 @@ def weighed(result: Result, policy: Policy) -> Result:
         question=(
             f"{result.agent} is only {result.confidence:.0%} sure of {result.task!r}. Accept it?"
         ),
-        reason=f"The policy asks for {policy.min_confidence:.0%}.",
+        reason=f"The policy asks for {policy.min_confidence:.0%}.{_above(result)}",
         evidence=result.output,
         about="doubt",
         task=result.task,
         by=result.agent or "",
     )
     return result.model_copy(update={"status": "waiting", "escalation": doubt})
+
+
+def _above(result: Result) -> str:
+    """Why no higher tier has answered, where one was tried."""
+    last = result.attempts[-1].failure if result.attempts else None
+    return f" The next tier: {last.message}" if last else ""
 
 
 def rung(

@@ -12,14 +12,24 @@ from pydantic import Field
 from kapelle.state.approval import Approval, Escalation
 from kapelle.state.budget import Usage
 from kapelle.state.fold import fold
-from kapelle.state.ladder import for_judge, graded
+from kapelle.state.ladder import for_judge, graded, in_doubt
 from kapelle.state.leaving import Leaving, asserted
 from kapelle.state.noun import Noun
 from kapelle.state.offer import Bid, Offer, merge_bids
 from kapelle.state.policy import Policy
 from kapelle.state.reputation import Outcome, Record, merge_outcomes
 from kapelle.state.shortage import ask_for_more, cut_short, goes_on, once_funded
-from kapelle.state.task import Failure, Result, Status, Task, contradicted, merge_results, missed
+from kapelle.state.task import (
+    TIERS,
+    Failure,
+    Result,
+    Status,
+    Task,
+    Tier,
+    contradicted,
+    merge_results,
+    missed,
+)
 from kapelle.state.team import advice, answered
 from kapelle.state.verdict import Verdict
 
@@ -96,6 +106,8 @@ class Market(Leaving, total=False):
     """Those of them who are in the registry, not in the market."""
     records: dict[str, Record]
     """What was known of each agent when it was called: the store as it was read."""
+    tiers: dict[str, tuple[Tier, Tier]]
+    """By agent that was called, its tier and the highest it goes up to by itself."""
     known_as: dict[str, str]
     """By agent, the name under which its outcomes are kept: its own, unless another card has it."""
     bids: Annotated[dict[str, Bid], merge_bids]
@@ -139,9 +151,12 @@ class Turn(Noun):
 
 
 def standing_bids(state: Market, task: str) -> list[Bid]:
-    """The bids of the present call that can win the task: none of an agent that had it."""
-    tried = tried_by(state, task)
-    return [
+    """The bids of the present call that can win the task: none of an agent that had it.
+
+    For work whose author is not sure of it those of higher tiers, if there are any.
+    """
+    tried, last = tried_by(state, task), state["results"].get(task)
+    bids = [
         bid
         for bid in state["bids"].values()
         if bid.task == task
@@ -149,6 +164,22 @@ def standing_bids(state: Market, task: str) -> list[Bid]:
         and bid.status == "proposed"
         and bid.agent not in tried
     ]
+    return _above(state, tried, bids) if last is not None and in_doubt(last) else bids
+
+
+def _above(state: Market, tried: Iterable[str], bids: Iterable[Bid]) -> list[Bid]:
+    """The bids of agents whose tier is above all that had the task."""
+    tiers = state.get("tiers") or {}
+    had = max((TIERS.index(tiers[agent][1]) for agent in tried if agent in tiers), default=-1)
+    return [bid for bid in bids if bid.agent in tiers and TIERS.index(tiers[bid.agent][0]) > had]
+
+
+def climbs(state: Market, task: str, policy: Policy) -> bool:
+    """Whether doubtful work goes to a bidder of a higher tier, before judge or person see it."""
+    last, tried = state["results"].get(task), tried_by(state, task)
+    if last is None or not in_doubt(last) or len(tried) >= policy.agents_per_task:
+        return False
+    return bool(tried) and bool(standing_bids(state, task))
 
 
 def tried_by(state: Market, task: str) -> list[str]:

@@ -143,6 +143,7 @@ async def test_where_the_higher_tier_fails_what_there_was_is_not_lost(
     run = await Run(pattern(tower.ladder, SURE, crew, None), saver).go()
     (ask,) = run.asks.values()
     assert ask.value.evidence == "by low"
+    assert "The next tier: high raised ValueError: down" in ask.value.reason
     await run.answer()
     assert run.result.output == "by low"
 
@@ -258,3 +259,73 @@ def test_a_ladder_needs_agents_with_names_of_their_own() -> None:
     for agents in ([], [one, one]):
         with pytest.raises(Misbuilt, match="names of their own"):
             ladder("guesser", agents)
+
+
+# ── bidders of several tiers in a market
+
+
+def bidding(name: str, tier: Tier, how: object, price: int) -> Agent:
+    """An agent that is so sure of what it does, at a price."""
+
+    @agent(name=name, tier=tier, price=price)
+    async def work(task: Task) -> object:
+        if isinstance(how, Exception):
+            raise how
+        return Reply(output=f"by {name}", confidence=float(str(how)))
+
+    return work
+
+
+async def contracted(run: Run) -> list[str]:
+    """Who was awarded the task, in order."""
+    return [e.agent for e in await run.events() if e.what == "awarded"]
+
+
+@pytest.mark.parametrize("judged", [False, True])
+async def test_doubtful_work_of_a_contractor_goes_to_a_bidder_of_a_higher_tier(
+    crew: Crew,
+    saver: Saver,
+    judged: bool,  # noqa: FBT001 - by name
+) -> None:
+    bidders = [
+        bidding("cheap", "economy", 0.2, 1),
+        bidding("other", "economy", 0.9, 2),
+        bidding("dear", "premium", 0.9, 90),
+    ]
+    judge = crew.judge() if judged else None
+    run = await Run(marketplace(bidders, judge=judge, policy=SURE), saver).go()
+    assert (run.result.status, run.result.output) == ("done", "by dear")
+    assert await contracted(run) == ["cheap", "dear"], "not to the other of its tier"
+    assert [name for name, _ in crew.by] == ["critic"] * judged, (
+        "the judge sees what climbs no more"
+    )
+    climbs = [e.agent for e in await run.events() if e.what == "to the next tier"]
+    assert climbs == ["cheap"]
+    assert run.result.usage.calls == 2 + judged
+
+
+async def test_what_no_bidder_is_sure_of_goes_to_a_person(crew: Crew, saver: Saver) -> None:
+    bidders = [bidding("cheap", "economy", 0.2, 1), bidding("dear", "premium", 0.5, 90)]
+    run = await Run(marketplace(bidders, policy=SURE), saver).go()
+    (ask,) = run.asks.values()
+    assert "dear is only 50% sure" in ask.value.question
+    await run.answer()
+    assert run.result.output == "by dear"
+
+
+async def test_where_the_bid_of_the_higher_tier_does_not_count_a_person_is_asked(
+    crew: Crew, saver: Saver
+) -> None:
+    bidders = [bidding("cheap", "economy", 0.2, 1), bidding("dear", "premium", 0.9, 90)]
+    policy = SURE.model_copy(update={"max_price": 10})
+    run = await Run(marketplace(bidders, policy=policy), saver).go()
+    (ask,) = run.asks.values()
+    assert ask.value.evidence == "by cheap"
+
+
+async def test_each_of_many_tasks_climbs_by_itself(crew: Crew, saver: Saver) -> None:
+    bidders = [bidding("cheap", "economy", 0.2, 1), bidding("dear", "premium", 0.9, 90)]
+    run = Run(marketplace(bidders, policy=SURE), saver)
+    run.task = Task(goal="all", inputs={"tasks": [{"id": i, "goal": i} for i in "ab"]})
+    await run.go()
+    assert run.result.output == {"a": "by dear", "b": "by dear"}
