@@ -59,15 +59,15 @@ async def call(  # noqa: PLR0913 - what a call is, and limits with defaults
     if ungated(agent, policy):
         return _ungated(agent, task)
     mine = Try(
-        agent,
-        task,
-        brief.model_copy(update={"key": f"{here.step}/{task.id}"}),
-        here,
-        policy,
-        limit,
-        check,
-        whole,
-        envelopes(here, agent, task, policy),
+        agent=agent,
+        task=task,
+        brief=brief.model_copy(update={"key": f"{here.step}/{task.id}"}),
+        here=here,
+        policy=policy,
+        limit=limit,
+        check=check,
+        whole=whole,
+        envelopes=envelopes(here, agent, task, policy),
     )
     most = 1 if mine.nested else policy.attempts
     while True:

@@ -99,14 +99,11 @@ def alike(one: Ask, other: Ask) -> bool:
 
 def together(asks: Iterable[Ask]) -> list[Ask]:
     """Asks as people see them: those that are alike as one, under the first one's id."""
-    groups: list[list[Ask]] = []
-    for ask in asks:
-        mine = next((group for group in groups if alike(group[0], ask)), None)
-        if mine is None:
-            groups.append([ask])
-        else:
-            mine.append(ask)
-    return [group[0] if len(group) == 1 else _as_one(group) for group in groups]
+    groups: dict[object, list[Ask]] = {}
+    for place, ask in enumerate(asks):
+        mine = (ask.thread, _account(ask)) if ask.about == "budget" else place
+        groups.setdefault(mine, []).append(ask)
+    return [group[0] if len(group) == 1 else _as_one(group) for group in groups.values()]
 
 
 def shared(answer: Approval, asks: Sequence[Ask]) -> list[Approval]:
@@ -115,7 +112,7 @@ def shared(answer: Approval, asks: Sequence[Ask]) -> list[Approval]:
     Of a person's own figure each gets what it asks for, as long as there is some; the first what is
     left of it.
     """
-    if answer.decision != "edit" or not isinstance(answer.value, dict):
+    if not goes_on(answer) or not isinstance(answer.value, dict):
         return [answer for _ in asks]
     left: Amount = Budget.model_validate(answer.value.get("add", answer.value)).model_dump()
     parts: list[Amount] = []

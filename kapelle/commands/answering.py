@@ -36,7 +36,8 @@ def approve(
     given = {"tokens": add_tokens, "calls": add_calls, "usd": add_usd}
     add: dict[str, JsonValue] = {unit: more for unit, more in given.items() if more is not None}
     value: JsonValue = {"add": add} if add else None
-    return _answer(terminal, ask, Approval(decision="approve", by=by, value=value))
+    approval = Approval(decision="approve", by=by, value=value)
+    return _answer(terminal, ask, approval, adds=bool(add))
 
 
 @click.command()
@@ -79,9 +80,11 @@ def respond(terminal: Terminal, ask: str, text: str, by: str) -> int:
     return _answer(terminal, ask, Approval(decision="respond", by=by, value=text))
 
 
-def _answer(terminal: Terminal, ask: str, approval: Approval) -> int:
+def _answer(terminal: Terminal, ask: str, approval: Approval, *, adds: bool = False) -> int:
     with opened(terminal) as db:
         asked = wait(db.inbox.get(ask))
+        if adds and asked.about not in ("budget", "estimate"):
+            raise click.UsageError(f"Ask {asked.id} is not about a budget: nothing to add to.")
         row = _row_of(db, asked.thread)
         if asked.answer is not None or row is None or not row.target:
             return _claimed(terminal, db, ask, approval)

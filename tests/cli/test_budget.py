@@ -37,3 +37,13 @@ def test_nothing_is_added_by_a_refusal(call: Call) -> None:
     result = json.loads(call("reject", run["asks"][0]["id"], "--json").stdout)
     assert (result["status"], result["result"]["missing"]) == ("partial", ["part2"])
     assert "no room for 1 part" in result["result"]["failure"]["message"]
+
+
+def test_to_an_ask_that_is_not_about_a_budget_nothing_can_be_added(call: Call) -> None:
+    run = json.loads(call("run", "agents.py:asking", "-t", "Do it", "--json").stdout)
+    ask = run["asks"][0]["id"]
+    refused = call("approve", ask, "--add-tokens", "100")
+    assert refused.exit_code == 2
+    assert "not about a budget" in refused.stderr
+    shown = [each["id"] for each in json.loads(call("inbox", "--json").stdout)]
+    assert ask in shown, "it is still open"

@@ -23,9 +23,9 @@ def ask(name: str, calls: int, account: str = "", thread: str = "t") -> Ask:
     return Ask.model_validate({"id": name, "thread": thread, **asked})
 
 
-def edit(**value: Any) -> Approval:
-    """A person's own figure."""
-    return Approval(decision="edit", by="ann", value=value)
+def own(decision: Any = "edit", **value: Any) -> Approval:
+    """A person's own figure, as `kapelle edit` gives it; `kapelle approve --add-…` approves it."""
+    return Approval(decision=decision, by="ann", value=value)
 
 
 def test_those_that_lack_room_in_one_budget_are_shown_as_one_with_what_all_of_them_want() -> None:
@@ -54,12 +54,16 @@ def test_yes_and_no_are_said_to_all(decision: Any) -> None:
     assert shared(answer, [ask("a", 1), ask("b", 2)]) == [answer, answer]
 
 
-@given(st.lists(st.integers(0, 20), min_size=1, max_size=6), st.integers(0, 100))
+@given(
+    st.lists(st.integers(0, 20), min_size=1, max_size=6),
+    st.integers(0, 100),
+    st.sampled_from(["edit", "approve"]),
+)
 def test_a_person_s_own_figure_is_given_out_once_and_to_each_what_it_asks_for(
-    wanted: list[int], figure: int
+    wanted: list[int], figure: int, decision: str
 ) -> None:
     asks = [ask(f"a{n}", calls) for n, calls in enumerate(wanted)]
-    parts: list[Any] = [each.value for each in shared(edit(calls=figure), asks)]
+    parts: list[Any] = [each.value for each in shared(own(decision, add={"calls": figure}), asks)]
     got = [part["add"].get("calls", 0) for part in parts]
     assert sum(got) == figure
     assert all(some <= calls for some, calls in zip(got[1:], wanted[1:], strict=True))
@@ -67,6 +71,6 @@ def test_a_person_s_own_figure_is_given_out_once_and_to_each_what_it_asks_for(
 
 
 def test_what_nobody_asked_for_is_the_first_one_s() -> None:
-    first, second = shared(edit(add={"calls": 1, "seconds": 9}), [ask("a", 1), ask("b", 1)])
+    first, second = shared(own(add={"calls": 1, "seconds": 9}), [ask("a", 1), ask("b", 1)])
     assert first.value == {"add": {"tokens": 0, "calls": 1, "seconds": 9}}
     assert second.value == {"add": {"tokens": 0, "calls": 0}}

@@ -93,3 +93,11 @@ async def test_any_of_them_shows_and_answers_all(runs: Runs) -> None:
     assert [ask.answer and ask.answer.by for ask in claimed] == ["ann"] * 3
     approvals = [e for e in await runs.db.journal.read("t") if e.kind == "approval"]
     assert len(approvals) == 3, "each is journaled"
+
+
+async def test_what_a_person_approves_with_a_figure_is_given_out_once(runs: Runs) -> None:
+    run = await runs.start("team", "Do it", thread="t")
+    answer = Approval(decision="approve", by="ann", value={"add": {"calls": 2}})
+    run = await runs.answer(run.asks[0].id, answer)
+    assert (DONE["say"], len(run.asks)) == (3, 1)
+    assert (await runs.db.ledger.balance("t")).granted_calls == 2

@@ -1,6 +1,8 @@
 """A sick agent costs 29 calls in an outage, not 2,000; a mutant that never opens costs them all."""
 
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from math import comb
 
@@ -9,8 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kapelle.drills import VirtualClock
+from kapelle.nodes.agent import agent
+from kapelle.nodes.call import call
+from kapelle.nodes.here import Here
+from kapelle.nodes.in_memory import in_memory
 from kapelle.state.breaker import Admission, Breaker, admits, newer, observed, probing
 from kapelle.state.policy import Policy
+from kapelle.state.task import Brief, Result, Task
 
 RATE, OUTAGE = 10, 200
 """Calls a second; seconds."""
@@ -109,3 +116,33 @@ def test_without_a_window_there_is_no_breaker() -> None:
     for n in range(50):
         breaker = observed(breaker, n, Policy(breaker_window=0), good=False)
     assert not breaker.open
+
+
+def test_an_outage_costs_as_much_where_agents_are_really_called() -> None:
+    clock, lost = VirtualClock(), 0
+    services = replace(in_memory(), clock=clock)
+    here = Here(services=services, thread="t", place="", step="s", write=lambda _: None)
+
+    @agent
+    async def provider(task: Task) -> str:
+        nonlocal lost
+        if 2 <= clock.now() < 2 + OUTAGE:
+            lost += 1
+            raise ConnectionError("down")
+        return "up"
+
+    async def main() -> list[Result]:
+        results = []
+        for n in range(RATE * (OUTAGE + 60)):
+            await clock.sleep(max(0.0, n / RATE - clock.now()))
+            task = Task(id=f"t{n}", goal="x")
+            policy = POLICY.model_copy(update={"attempts": 1})
+            results.append(await call(provider, task, Brief(), here=here, policy=policy))
+        return results
+
+    results = clock.run(main())
+    assert lost == 29
+    kinds = Counter(r.failure.kind for r in results if r.failure)
+    assert kinds["raised"] == 29
+    assert kinds["unavailable"] >= RATE * (OUTAGE - 10), "refused at once, and nobody was asked"
+    assert [r.status for r in results[-40 * RATE :]] == ["done"] * 40 * RATE
