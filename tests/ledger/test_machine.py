@@ -133,6 +133,7 @@ class Machine(RuleBasedStateMachine):
                 self.held_in(name),
             )
             assert balance.over_tokens == self.over[name]
+            assert balance.granted_tokens == self.granted[name]
             if hasattr(self, "caps"):
                 limit = self.caps[name] + self.granted[name] + balance.over_tokens
                 assert balance.output_tokens + balance.held_tokens <= limit

@@ -182,3 +182,25 @@ async def test_tools_that_a_person_approves_work_at_each_tier(scripted: Callable
     await run.answer()
     assert run.result.output["answer"] == "sent"  # type: ignore[call-overload,index]
     assert len(cheap.requests) == 1, "what was begun before the question is not repeated"
+
+
+async def test_what_one_tier_has_done_to_the_world_the_next_does_not_do_again(
+    scripted: Callable,
+) -> None:
+    sent: list[str] = []
+
+    @consequential
+    def send(to: str) -> str:
+        """Send it."""
+        sent.append(to)
+        return f"sent to {to}"
+
+    call = Call("send", {"to": "ann"})
+    cheap = scripted([call, Guess(answer="?", confidence=0.2)])
+    dear = scripted([call, Guess(answer="sent", confidence=0.9)])
+    tiers = Tiers(standard=cheap.model(), premium=dear.model())
+    worker = ModelAgent("clerk", tiers, output=Guess, tools=[send])
+    run = await Run(pipeline([worker], policy=Policy(min_confidence=0.5))).go()
+    assert run.result.output["answer"] == "sent"  # type: ignore[call-overload,index]
+    assert sent == ["ann"]
+    assert dear.requests[1].tool_results == ["sent to ann"]

@@ -108,6 +108,18 @@ async def test_a_sick_agent_is_left_alone_and_others_do_its_work(crew: Crew) -> 
     assert told == ["breaker opened"]
 
 
+async def test_when_it_is_left_alone_between_two_tries_its_own_failure_is_what_is_told(
+    crew: Crew,
+) -> None:
+    policy = FRAGILE.model_copy(update={"attempts": 4, "agents_per_task": 1})
+    line = pipeline([crew.worker("sick", anything=ConnectionError("down"))], policy=policy)
+    result = (await Run(line).go()).result
+    assert result.failure is not None
+    assert result.failure.message == "sick raised ConnectionError: down"
+    (part,) = result.parts.values() or [result]
+    assert [a.failure and a.failure.kind for a in part.attempts] == ["raised", "raised"]
+
+
 async def test_the_next_run_knows_through_the_store_and_does_not_ask_it(crew: Crew) -> None:
     store = InMemoryStore()
     sick, well = crew.worker("sick", anything=ConnectionError("down")), crew.worker("well")

@@ -201,6 +201,18 @@ async def test_all_tiers_are_paid_from_what_the_one_may_use(
     assert list(run.asks), "the third has no room, and the second is not sure"
 
 
+async def test_what_has_no_room_is_asked_for_in_the_accounts_around_it(
+    crew: Crew, saver: Saver
+) -> None:
+    policy = SURE.model_copy(update={"budget": Budget(calls=0), "on_budget": "ask"})
+    tower = Tower(low=0.9, high=1.0)
+    run = await Run(in_line(tower.ladder, policy, crew, None), saver).go()
+    (ask,) = run.asks.values()
+    assert ask.value.evidence["to"] == [""], "the run's; it has none of its own"
+    await run.answer(value={"add": {"calls": 1}})
+    assert run.result.output == "by low"
+
+
 async def test_no_more_of_them_work_at_once_than_of_other_agents(crew: Crew) -> None:
     at_work = most = 0
 

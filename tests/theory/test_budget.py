@@ -146,16 +146,24 @@ def test_an_overrun_is_booked_and_stops_who_comes_next() -> None:
 # ── who waits ─────────────────────────────────────────────────────────────────────────────────
 
 
-def test_small_ones_do_not_starve_a_large_one() -> None:
+@pytest.mark.parametrize("at_once", [10_000, 4], ids=["all there", "one by one"])
+def test_small_ones_do_not_starve_a_large_one(at_once: int) -> None:
     small = [
         Task(id=f"s{n}", goal="x", inputs={"most": 30, "seconds": n % 7 + 1}) for n in range(60)
     ]
     large = Task(id="large", goal="x", inputs={"most": 100, "seconds": 1})
     worker = Drawn()
-    conduct([*small[:3], large, *small[3:]], Policy(budget=Budget(tokens=100)), worker)
+    tasks = [*small[:3], large, *small[3:]]
+    conduct(tasks, Policy(budget=Budget(tokens=100)), worker, at_once=at_once)
     order = [name for _, name in worker.began]
     assert order.index("large") == 3, "nobody who came later went before it"
     assert len(order) == 61
+
+
+def test_who_waits_goes_as_soon_as_there_is_room() -> None:
+    worker = Drawn()
+    conduct(many(3, most=100, seconds=10), Policy(budget=Budget(tokens=100)), worker)
+    assert [at for at, _ in worker.began] == [0, 10, 20]
 
 
 def test_the_more_urgent_waits_less() -> None:
