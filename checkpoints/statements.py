@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from dataclasses import replace as replaced
-from functools import partial
+from functools import lru_cache, partial
 from operator import itemgetter
 from typing import Any
 
@@ -124,11 +124,13 @@ class Query:
         if not connection.in_transaction():
             connection.begin()
         filled = {name: _filled(values) for name, values in lists.items()}
-        given = {f"{name}_{i}": v for name, values in filled.items() for i, v in enumerate(values)}
+        given = dict(where)
+        for name, values in filled.items():
+            given.update(zip(_labels(name, len(values)), values, strict=True))
         compiled = self._for(connection, {name: len(values) for name, values in filled.items()})
         cursor = connection.connection.cursor()
         try:
-            cursor.execute(compiled.sql, compiled.parameters({**where, **given}))
+            cursor.execute(compiled.sql, compiled.parameters(given))
             found = cursor.fetchall()
         except connection.dialect.loaded_dbapi.Error as error:
             raise DBAPIError(compiled.sql, None, error) from error
@@ -147,8 +149,14 @@ class Query:
         return self._compiled[key]
 
 
+@lru_cache(256)
+def _labels(name: str, size: int) -> tuple[str, ...]:
+    """What the parameters of a list are called."""
+    return tuple(f"{name}_{i}" for i in range(size))
+
+
 def _among(sizes: Mapping[str, int], column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
-    return column.in_([bindparam(f"{name}_{i}", type_=column.type) for i in range(sizes[name])])
+    return column.in_([bindparam(label, type_=column.type) for label in _labels(name, sizes[name])])
 
 
 def _filled(values: Sequence[Any]) -> Sequence[Any]:

@@ -13,6 +13,9 @@ from kapelle.state.task import Attempt, Brief, Failure, Reply, Result, Task
 
 NOTHING, ONE = Usage(), Usage(calls=1)
 
+FREE = nullcontext()
+"""Where nobody need wait."""
+
 _UNTOLD = Reply().usage
 
 
@@ -52,7 +55,7 @@ class Try(NamedTuple):
     def turn(self) -> AbstractAsyncContextManager[object]:
         """A turn among those who work at once; a graph needs none: its own agents do."""
         if self.limit is None or self.nested:
-            return nullcontext()
+            return FREE
         return self.limit.at(self.task.priority)
 
     @property

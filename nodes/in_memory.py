@@ -23,6 +23,8 @@ from kapelle.state.event import Event
 from kapelle.state.skills import PLAIN, Ontology, fits
 from kapelle.state.task import Brief, Task
 
+_FREE = nullcontext()
+
 
 class MemoryJournal:
     """Events in a list per thread, the oldest dropped beyond `most` a thread."""
@@ -214,7 +216,7 @@ class LocalEngine:
         """A thread or a process, for the most urgent first; the event loop and graphs need none."""
         size = self._sizes.get(agent.where)
         if size is None:
-            return nullcontext()
+            return _FREE
         limits = self._limits.setdefault(asyncio.get_running_loop(), {})
         return limits.setdefault(agent.where, Turns(size)).at(priority)
 

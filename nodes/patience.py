@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -49,13 +49,12 @@ async def within(
     Raises:
         OutOfTime: when the time is up, even if `work` swallows its cancellation.
     """
-    loop = asyncio.get_running_loop()
-    doing = loop.create_task(work)
-    doing.add_done_callback(_seen)
+    loop, context = asyncio.get_running_loop(), copy_context()
+    doing = loop.create_task(work, context=context)
     over: asyncio.Future[None] = loop.create_future()
     ring = partial(_ring, over)
-    doing.add_done_callback(ring)
-    alarm = loop.call_later(seconds, ring)
+    doing.add_done_callback(ring, context=context)
+    alarm = loop.call_later(seconds, ring, context=context)
     try:
         await over
     except asyncio.CancelledError:
@@ -74,15 +73,11 @@ async def within(
     raise OutOfTime(seconds)
 
 
-def _ring(over: "asyncio.Future[None]", _: object = None) -> None:
+def _ring(over: "asyncio.Future[None]", doing: "asyncio.Future[object] | None" = None) -> None:
     if not over.done():
         over.set_result(None)
-
-
-def _seen(doing: "asyncio.Future[object]") -> None:
-    """Nobody need warn of an error nobody waited for."""
-    if not doing.cancelled():
-        doing.exception()
+    if doing is not None and not doing.cancelled():
+        doing.exception()  # nobody need warn of an error nobody waited for
 
 
 def _tell_if_late(waits: Patience, doing: "asyncio.Future[object]") -> None:

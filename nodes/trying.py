@@ -53,16 +53,17 @@ async def _outside(mine: Try) -> Outcome:
         return failed(mine, failure(mine, error.kind, said(error)))
     except Exception as error:  # noqa: BLE001  an agent's estimate may raise anything
         return failed(mine, failure(mine, "raised", raised(mine, error)))
-    outcome = await _metered(mine, wanted)
+    if getattr(mine.agent, "meter", None) is None:
+        outcome = await paid(mine, wanted, partial(_act, mine, wanted, NO_TURN))
+    else:
+        outcome = await _metered(mine, wanted)
     if not outcome.all_pause:  # a limit of its model is no sickness of the agent
         await observe(mine.here, mine.agent, mine.policy, outcome.attempt, way)
     return outcome
 
 
 async def _metered(mine: Try, wanted: Usage) -> Outcome:
-    """Within the limits of its model, if it has one."""
-    if getattr(mine.agent, "meter", None) is None:
-        return await paid(mine, wanted, partial(_act, mine, wanted, NO_TURN))
+    """Within the limits of its model."""
     clock, priority = mine.here.services.clock, mine.task.priority
     async with turn(
         mine.agent, mine.policy, clock, tokens=wanted.tokens, priority=priority
@@ -95,34 +96,26 @@ async def _act(
 
 
 async def _performed(mine: Try, seconds: float | None) -> object:
-    """What the agent gives; an effect of which nobody knows whether it happened goes before."""
+    """What the agent gives; an effect of which nobody knows whether it happened goes before.
+
+    A nested graph's agents have limits of their own, and a person may take their time.
+
+    Raises:
+        OutOfTime: when the time is up.
+    """
     now = mine.doing
-    token = doing.set(now)
+    waits = None if seconds is None else Patience(partial(tell_late, mine))
+    tokens = doing.set(now), patience.set(waits)
     try:
-        made = await _in_time(mine, seconds)
+        work = contained(mine.here.services.engine.perform(mine.agent, mine.task, mine.brief))
+        made = await (work if seconds is None else within(seconds, work, waits))
     except Exception as error:
         if now.unsure and not isinstance(error, Unsure):  # whatever the agent made of it
             raise Unsure(now.unsure[0]) from error
         raise
     finally:
-        doing.reset(token)
+        doing.reset(tokens[0])
+        patience.reset(tokens[1])
     if now.unsure:
         raise Unsure(now.unsure[0])
     return made
-
-
-async def _in_time(mine: Try, seconds: float | None) -> object:
-    """What the agent gives; a nested graph's agents have limits, and a person may take their time.
-
-    Raises:
-        OutOfTime: when the time is up.
-    """
-    work = contained(mine.here.services.engine.perform(mine.agent, mine.task, mine.brief))
-    if seconds is None:
-        return await work
-    waits = Patience(partial(tell_late, mine))
-    token = patience.set(waits)
-    try:
-        return await within(seconds, work, waits)
-    finally:
-        patience.reset(token)
