@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
@@ -46,7 +46,16 @@ def test_an_error_comes_through() -> None:
         door.wait(fails())
 
 
+@pytest.fixture
+def keyboard() -> Iterator[None]:
+    """Its interrupts arrive, also where a shell that began this in the background ignores them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGINT to send there")
+@pytest.mark.usefixtures("keyboard")
 def test_an_interrupt_from_the_keyboard_goes_on_when_the_work_has_come_to_its_end() -> None:
     done: list[str] = []
 
