@@ -19,6 +19,12 @@ T = TypeVar("T")
 LETTING_GO = 10.0
 """Seconds that work which is interrupted from the keyboard gets to come to its end."""
 
+LOOKING_UP = 0.5
+"""Seconds after which a thread that waits looks whether it was interrupted.
+
+An interrupt that comes at the moment in which Python's main thread falls asleep does not wake it.
+"""
+
 
 def wait(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end from sync code.
@@ -37,7 +43,7 @@ def wait(work: Coroutine[Any, Any, T]) -> T:
     doing = _Doing(work)
     try:
         _loop().call_soon_threadsafe(doing.begin)
-        done = doing.over.get()
+        done = doing.end()
     except BaseException:
         _loop().call_soon_threadsafe(doing.stop)
         with suppress(Empty):
@@ -86,6 +92,12 @@ class _Doing(Generic[T]):
         """Gets the task when it is done."""
         self._work = work
         self._task: asyncio.Task[T] | None = None
+
+    def end(self) -> asyncio.Task[T]:
+        """Wait for the task to be done."""
+        while True:
+            with suppress(Empty):
+                return self.over.get(timeout=LOOKING_UP)
 
     def begin(self) -> asyncio.Task[T]:
         """Called on the loop."""

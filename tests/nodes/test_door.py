@@ -73,6 +73,19 @@ def test_an_interrupt_from_the_keyboard_goes_on_when_the_work_has_come_to_its_en
     assert done == ["let go"]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGINT to send there")
+@pytest.mark.usefixtures("keyboard")
+def test_an_interrupt_that_wakes_nobody_is_seen_all_the_same() -> None:
+    """As one that comes when who waits is about to fall asleep: it is noted, and that is all."""
+
+    async def interrupted() -> None:
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+        await asyncio.Event().wait()
+
+    with pytest.raises(KeyboardInterrupt):
+        door.wait(interrupted())
+
+
 def test_a_call_from_within_the_door_s_own_loop_is_refused_instead_of_waiting_for_itself() -> None:
     async def inside() -> int:
         return door.wait(double(1))
