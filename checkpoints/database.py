@@ -12,6 +12,7 @@ from kapelle.checkpoints import retention
 from kapelle.checkpoints.access import Access, Source
 from kapelle.checkpoints.closing import Closing
 from kapelle.checkpoints.doctor import Finding, examine
+from kapelle.checkpoints.door import door
 from kapelle.checkpoints.effects import SqlEffects
 from kapelle.checkpoints.engine import PREFIX, Address, Place
 from kapelle.checkpoints.ids import exact
@@ -141,7 +142,8 @@ class Database(Closing):
 
     def connect(self) -> Connection:
         """A connection of SQLAlchemy's, to look at the tables with. Close it soon."""
-        return self._access.source.reading()
+        with door(self.url):
+            return self._access.source.reading()
 
     def services(self) -> Services:
         """What nodes may call, with journal, ledger, effects and memory in this database."""

@@ -24,7 +24,10 @@ DRIVERS = {
     "postgresql": "postgresql+psycopg",
     "postgresql+asyncpg": "postgresql+psycopg",
     "postgresql+psycopg_async": "postgresql+psycopg",
+    "postgresql+psycopg2": "postgresql+psycopg",
     "postgres": "postgresql+psycopg",
+    "postgres+asyncpg": "postgresql+psycopg",
+    "postgres+psycopg": "postgresql+psycopg",
     "mysql": "mysql+pymysql",
     "mysql+aiomysql": "mysql+pymysql",
     "mysql+asyncmy": "mysql+pymysql",
@@ -32,7 +35,15 @@ DRIVERS = {
     "mariadb+aiomysql": "mariadb+pymysql",
     "mariadb+asyncmy": "mariadb+pymysql",
 }
-"""Who talks to a database if nobody is named, or one that needs an event loop."""
+"""Who talks to a database if nobody is named, or one that does not talk to us."""
+
+SPOKEN = {
+    "sqlite": "pysqlite",
+    "postgresql": "psycopg",
+    "mysql": "pymysql",
+    "mariadb": "pymysql",
+}
+"""Who talks to a kind of database: one driver each, which is tested."""
 
 ASYNCPG = {
     "ssl": "sslmode",
@@ -83,7 +94,7 @@ class Address:
             of_sqlite(engine)
             return checked(cls(url=parse(engine.url), **more))
         if isinstance(place, Engine):
-            return checked(cls(url=place.url, engine=place, **more))
+            return checked(cls(url=_spoken(place.url), engine=place, **more))
         return checked(cls(url=parse(engine.url), connect=as_awaited(engine), **more))
 
 
@@ -93,9 +104,9 @@ def parse(url: str | URL) -> URL:
         return URL.create("sqlite+pysqlite", database=url)
     try:
         parsed = make_url(url)
-        if parsed.drivername == "postgresql+asyncpg":
+        if parsed.drivername.endswith("+asyncpg"):
             parsed = parsed.set(query=_for_psycopg(parsed.query))
-        parsed = parsed.set(drivername=DRIVERS.get(parsed.drivername, parsed.drivername))
+        parsed = _spoken(parsed.set(drivername=DRIVERS.get(parsed.drivername, parsed.drivername)))
         parsed.get_dialect().import_dbapi()
     except (ArgumentError, ValueError) as error:
         raise Misbuilt(f"{url!r} is no database URL; try sqlite:///kapelle.db") from error
@@ -104,6 +115,19 @@ def parse(url: str | URL) -> URL:
         package = f"'kapelle[{extra}]'" if extra else error.name
         raise Misbuilt(f"the driver is missing: pip install {package}") from error
     return parsed
+
+
+def _spoken(url: URL) -> URL:
+    """`url` itself if its driver is one that is tested; `Misbuilt` says what to write instead."""
+    kind, _, driver = url.drivername.partition("+")
+    if kind not in SPOKEN:
+        kinds = ", ".join(f"{kind}://" for kind in SPOKEN)
+        raise Misbuilt(f"{kind}:// is no database that Kapelle knows; it knows {kinds}")
+    if driver and driver != SPOKEN[kind]:
+        raise Misbuilt(f"{url.drivername}: {SPOKEN[kind]} is who talks to it; write {kind}://…")
+    if kind == "sqlite" and url.host:
+        raise Misbuilt(f"sqlite:// takes three slashes: write sqlite:///{url.host}")
+    return url
 
 
 def _for_psycopg(query: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """Opening: what is missing or newer is refused in one line, anything else is set up."""
 
 import gc
+import re
 import sqlite3
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -101,14 +103,16 @@ async def test_it_stands_on_an_async_engine_that_is_there(url: str) -> None:
         "sqlite+aiosqlite",
         "postgresql+asyncpg",
         "postgresql+psycopg_async",
+        "postgresql+psycopg2",
         "postgres",
+        "postgres+asyncpg",
         "mysql+aiomysql",
         "mysql+asyncmy",
         "mariadb+aiomysql",
         "mariadb+asyncmy",
     ],
 )
-def test_a_url_for_a_driver_that_needs_a_loop_is_as_good(url: str, driver: str) -> None:
+def test_a_url_for_another_driver_is_as_good(url: str, driver: str) -> None:
     there, family = make_url(url), {"mysql": "mariadb", "postgres": "postgresql"}
     named = driver.partition("+")[0]
     if family.get(named, named) != family.get(there.get_backend_name(), there.get_backend_name()):
@@ -161,13 +165,48 @@ def test_an_sqlite_engine_without_a_file_is_refused() -> None:
         Database(create_async_engine("sqlite+aiosqlite://"))
 
 
-def test_a_driver_that_is_not_there_is_named_with_what_to_install() -> None:
-    with pytest.raises(Misbuilt, match="pip install psycopg2"):
-        Database("postgresql+psycopg2://localhost/x")
+def test_a_driver_that_is_not_there_is_named_with_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(Misbuilt, match=r"pip install 'kapelle\[postgres\]'"):
+        Database("postgresql://localhost/x")
 
 
-def test_nonsense_is_no_url() -> None:
-    with pytest.raises(Misbuilt, match="no database URL"):
+@pytest.mark.parametrize(
+    ("url", "instead"),
+    [
+        ("postgresql+pg8000://localhost/x", "psycopg is who talks to it; write postgresql://"),
+        ("mysql+mysqldb://localhost/x", "pymysql is who talks to it; write mysql://"),
+        ("mariadb+mariadbconnector://localhost/x", "write mariadb://"),
+        ("sqlite+pysqlcipher:///x.db", "write sqlite://"),
+        ("oracle://localhost/x", "knows sqlite://, postgresql://, mysql://, mariadb://"),
+        ("sqlite://x.db", "write sqlite:///x.db"),
+    ],
+)
+def test_a_driver_that_is_not_tested_is_refused_with_what_to_write(url: str, instead: str) -> None:
+    with pytest.raises(Misbuilt, match=re.escape(instead)) as refusal:
+        Database(url)
+    assert "\n" not in str(refusal.value)
+
+
+def test_an_engine_of_an_untested_driver_is_refused() -> None:
+    engine = create_engine("mysql+pymysql://localhost/x")
+    engine.url = engine.url.set(drivername="mysql+mysqldb")
+    with pytest.raises(Misbuilt, match="write mysql://"):
+        Database(engine)
+
+
+def test_what_cannot_be_reached_is_one_line_of_ours(tmp_path: Path) -> None:
+    with Database(str(tmp_path / "no" / "such.db")) as database:
+        with pytest.raises(DatabaseFailed, match="unable to open"):
+            database.saver.get_tuple(NOWHERE)
+        with pytest.raises(DatabaseFailed, match="unable to open"):
+            database.connect()
+
+
+def test_nonsense_is_no_database() -> None:
+    with pytest.raises(Misbuilt, match="no database that Kapelle knows"):
         Database("nonsense://kapelle")
 
 
