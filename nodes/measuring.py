@@ -124,7 +124,7 @@ def _since(value: Mapping[str, Any], key: str) -> tuple[float, str]:
 
 def _digest(card: AgentCard) -> str:
     """Names a card by what its agent is; what it asks and expects may change from day to day."""
-    said = card.model_dump_json(exclude={"tier", "price", "seconds", "confidence"})
+    said = card.model_dump_json(exclude={"tier", "top", "price", "seconds", "confidence"})
     return sha256(said.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 

@@ -123,12 +123,12 @@ def test_no_card_claims_another_s_name(call: Call, packages: Any) -> None:
 
 @pytest.mark.usefixtures("market")
 def test_a_card_cannot_take_a_name_the_database_knows(call: Call) -> None:
-    async def come(card: AgentCard) -> None:
+    async def come(card: AgentCard, day: int = 0) -> None:
         async with Database("kapelle.db") as db:
-            await introduce(db.store, [card], 1_800_000_000.0)
+            await introduce(db.store, [card], 1_800_000_000.0 + 86_400 * day)
 
-    for skills in [("law",), *((f"s{n}",) for n in range(20))]:
-        VirtualClock().run(come(AgentCard(name="ann", skills=skills)))
+    for day, skills in enumerate([("law",), *((f"s{n}",) for n in range(20))]):
+        VirtualClock().run(come(AgentCard(name="ann", skills=skills), day))
     told = json.loads(call("agents", "show", "ann", "--json").stdout)
     assert (told["card"]["skills"], told["others"][0]["skills"]) == (["math"], ["law"])
     assert len(told["others"]) == NAMESAKES - 1
