@@ -204,3 +204,27 @@ async def test_what_one_tier_has_done_to_the_world_the_next_does_not_do_again(
     assert run.result.output["answer"] == "sent"  # type: ignore[call-overload,index]
     assert sent == ["ann"]
     assert dear.requests[1].tool_results == ["sent to ann"]
+
+
+async def test_nor_does_the_same_tier_when_its_work_is_sent_back(scripted: Callable) -> None:
+    sent: list[str] = []
+
+    @consequential
+    def send(to: str) -> str:
+        """Send it."""
+        sent.append(to)
+        return f"sent to {to}"
+
+    call = Call("send", {"to": "ann"})
+    answers = [Guess(answer="curt", confidence=0.9), Guess(answer="kind", confidence=0.9)]
+    server = scripted([call, answers[0], call, answers[1]])
+    tiers = Tiers(standard=server.model(), premium=scripted([]).model())
+    worker = ModelAgent("clerk", tiers, output=Guess, tools=[send])
+    line = pipeline(
+        [worker],
+        gates=lambda output: output["answer"] == "kind" or "be kind",
+        policy=Policy(min_confidence=0.5),
+    )
+    run = await Run(line).go()
+    assert run.result.output["answer"] == "kind"  # type: ignore[call-overload,index]
+    assert sent == ["ann"]
