@@ -26,7 +26,7 @@ from sqlalchemy import Connection
 
 from kapelle.checkpoints.door import door
 from kapelle.checkpoints.patience import passing, pauses
-from kapelle.checkpoints.statements import Row, Statement, Unmet, run_all
+from kapelle.checkpoints.statements import Row, Sender, Statement, Unmet
 from kapelle.state.errors import DatabaseFailed, Refused
 
 A = TypeVar("A")
@@ -54,8 +54,8 @@ class Order(Generic[T]):
     """What can't be said by rows. If it raises `Refused` it must not have written anything."""
     shared: "tuple[Together[Any, T], Any] | None" = None
     """What is done for all orders of a batch that share it, last of all, and this one's part."""
-    otherwise: "Callable[[Statement], Order[T]] | None" = None
-    """What to do instead where a statement's condition does not hold; it may raise."""
+    otherwise: "Callable[[str], Order[T]] | None" = None
+    """What to do instead where the condition for a row of a table is not met; it may raise."""
     again: bool = True
     """Whether it comes to the same if it is done twice."""
     can_wait: bool = False
@@ -92,7 +92,7 @@ class Desk:
         self._later: list[_Slip] = []
         self._lock = threading.Lock()
         self._open = 0
-        self._closed = False
+        self._closed = self._ended = False
         self._thread: threading.Thread | None = None
         self._connection: Connection | None = None
         self._known = self._passes = self._in_doubt = False
@@ -163,35 +163,38 @@ class Desk:
         return held + slips
 
     def _serve(self) -> None:
-        more = True
-        while more:
-            slips, more = self._gather()
-            self._settle(slips)
+        while not self._ended:
+            self._settle(self._gather())
         self._hang_up()
 
-    def _gather(self) -> tuple[list[_Slip], bool]:
+    def _gather(self) -> list[_Slip]:
         """All that is queued; what nobody waits for comes with it, or in a moment by itself."""
-        slips = self._queue.get()
-        if slips is not None and not slips:
-            slips = self._linger()
+        more = self._next(None)
+        if not more and not self._ended:
+            more = self._next(LINGER)
         gathered: list[_Slip] = []
-        while slips is not None:
-            gathered += slips
-            if len(gathered) >= self._batch:
-                return gathered, True
-            can_wait = all(slip.order.can_wait for slip in gathered)
-            try:
-                slips = self._queue.get(can_wait, INSTANT)
-            except Empty:
-                return gathered, True
-        return gathered, False
+        can_wait = True
+        while more is not None or not gathered:
+            more = more or self._left()
+            gathered += more
+            can_wait = can_wait and all(slip.order.can_wait for slip in more)
+            if self._ended or len(gathered) >= self._batch:
+                break
+            more = self._next(INSTANT if can_wait else 0)
+        return gathered
 
-    def _linger(self) -> list[_Slip] | None:
+    def _next(self, patience: float | None) -> list[_Slip] | None:
+        """What comes next, in so many seconds; empty if somebody left something or none comes."""
         try:
-            return self._queue.get(timeout=LINGER)
+            slips = self._queue.get(patience != 0, patience)
         except Empty:
-            with self._lock:
-                return self._with_later([])
+            return None
+        self._ended = slips is None
+        return slips or []
+
+    def _left(self) -> list[_Slip]:
+        with self._lock:
+            return self._with_later([])
 
     def _settle(self, slips: list[_Slip]) -> None:
         if not slips:
@@ -219,8 +222,10 @@ class Desk:
             with door(self._url):
                 connection = self._connected()
                 with connection.begin():
-                    _write(connection, slips)
+                    sender = Sender(connection)
+                    _write(sender, slips)
                     self._in_doubt = True
+                    sender.settle(committed=True)
         except Unmet as unmet:
             return len(slips) == 1 and self._otherwise(slips[0], unmet)
         except BaseException as error:  # noqa: BLE001  # whoever waits is told
@@ -236,7 +241,7 @@ class Desk:
         if slip.order.otherwise is None:
             return False
         try:
-            slip.order = slip.order.otherwise(unmet.statement)
+            slip.order = slip.order.otherwise(unmet.table)
         except Refused as refusal:
             slip.error = refusal
             return False
@@ -267,35 +272,39 @@ class Desk:
             _call(loop, those)
 
 
-def _write(connection: Connection, slips: list[_Slip]) -> None:
+def _write(sender: Sender, slips: list[_Slip]) -> None:
     rows: dict[Statement, list[Row]] = {}
     for slip in slips:
         slip.error = None
         for statement, more in slip.order.rows:
-            rows.setdefault(statement, []).extend(more)
+            if more:
+                rows.setdefault(statement, []).extend(more)
         if slip.order.work is not None:
-            _flush(connection, rows)
+            _flush(sender, rows)
+            sender.settle()
             try:
-                slip.outcome = slip.order.work(connection)
+                slip.outcome = slip.order.work(sender.connection)
             except Refused as refusal:
                 slip.error = refusal
-    _flush(connection, rows)
-    _do_together(connection, slips)
+    _flush(sender, rows)
+    _do_together(sender, slips)
 
 
-def _do_together(connection: Connection, slips: list[_Slip]) -> None:
+def _do_together(sender: Sender, slips: list[_Slip]) -> None:
     shared: dict[Together[Any, Any], list[_Slip]] = {}
     for slip in slips:
         if slip.order.shared is not None:
             shared.setdefault(slip.order.shared[0], []).append(slip)
+    if shared:
+        sender.settle()
     for work, those in shared.items():
         parts = [slip.order.shared[1] for slip in those if slip.order.shared is not None]
-        for slip, outcome in zip(those, work(connection, parts), strict=True):
+        for slip, outcome in zip(those, work(sender.connection, parts), strict=True):
             slip.outcome = outcome
 
 
-def _flush(connection: Connection, rows: dict[Statement, list[Row]]) -> None:
-    run_all(connection, {statement: those for statement, those in rows.items() if those})
+def _flush(sender: Sender, rows: dict[Statement, list[Row]]) -> None:
+    sender.send(rows)
     rows.clear()
 
 

@@ -184,7 +184,10 @@ def writing(engine: Engine) -> Connection:
     """A connection that writes: it sees what others have committed meanwhile."""
     if engine.dialect.name == "sqlite":
         return engine.connect().execution_options(kapelle_writes=True)
-    return engine.connect().execution_options(isolation_level="READ COMMITTED")
+    connection = engine.connect().execution_options(isolation_level="READ COMMITTED")
+    if engine.dialect.name == "postgresql":
+        _run_once(connection, "SET plan_cache_mode = force_generic_plan")
+    return connection
 
 
 def _server(address: Address) -> Engine:

@@ -5,13 +5,13 @@ small transaction went. Parameters are texts, bytes, numbers and None, which eve
 they are.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from dataclasses import replace as replaced
 from functools import lru_cache, partial
 from operator import itemgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
     ColumnElement,
@@ -22,13 +22,18 @@ from sqlalchemy import (
     Select,
     Table,
     bindparam,
+    case,
     cast,
     select,
 )
 from sqlalchemy.dialects import mysql, postgresql, sqlite
+from sqlalchemy.dialects.postgresql import psycopg
 from sqlalchemy.exc import DBAPIError
 
 from kapelle.checkpoints.engine import PREFIX
+
+if TYPE_CHECKING:
+    from kapelle.checkpoints.libpq import Pipe
 
 Row = dict[str, Any]
 
@@ -45,21 +50,29 @@ CONFLICTS: dict[str, Callable[[Table], Any]] = {
 """Databases whose insert says ON CONFLICT; the others say ON DUPLICATE KEY."""
 
 
+NUMBERED = psycopg.dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
+"""PostgreSQL's own way to name parameters: `$1`, `$2`, …"""
+
+NOT_NULL = "23502"
+"""The SQLSTATE of a row that lacks what it needs."""
+
+
 class Unmet(Exception):
     """A row was not written, because the statement's condition did not hold."""
 
-    def __init__(self, statement: "Statement") -> None:
+    def __init__(self, table: str) -> None:
         super().__init__("the condition of a statement does not hold")
-        self.statement = statement
+        self.table = table
+        """The name of the table the row was meant for."""
 
 
 class Statement:
     """An insert, update or delete with parameters, in each database's own words."""
 
-    def __init__(self, build: Callable[[str], Any], *, conditional: bool = False) -> None:
+    def __init__(self, build: Callable[[str], Any], *, conditional: Table | None = None) -> None:
         """`build` is given the name of a dialect; None from it: nothing is to be done there.
 
-        `conditional`: a row that changes nothing is `Unmet`.
+        `conditional`: the table of rows that lack their tenant where a condition does not hold.
         """
         self._build = build
         self._conditional = conditional
@@ -69,44 +82,96 @@ class Statement:
         """Run it once a row. All rows have the same keys."""
         run_all(connection, {self: rows})
 
-    def begin(self, connection: Connection, rows: Sequence[Row]) -> "Callable[[], None] | None":
-        """Begin to run it once a row; what looks, once it did, whether its condition held."""
+    def send(self, connection: Connection, rows: Sequence[Row], pipe: "Pipe | None") -> None:
+        """Have the driver run it once a row; in a pipe, what comes of it is heard later."""
+        compiled = self._for(connection, rows[0])
+        if compiled is None:
+            return
+        parameters = [compiled.parameters(row) for row in rows]
+        if pipe is not None:
+            pipe.send(compiled.sql, parameters)
+            return
+        cursor = connection.connection.cursor()
+        try:
+            cursor.executemany(compiled.sql, parameters)
+        except connection.dialect.loaded_dbapi.IntegrityError as error:
+            if self._conditional is None:
+                raise
+            raise Unmet(self._conditional.name) from error
+        finally:
+            cursor.close()
+
+    def _for(self, connection: Connection, row: Row) -> "_Compiled | None":
         dialect = connection.dialect
         prefix = connection.get_execution_options()["kapelle_prefix"]
         if (dialect.name, prefix) not in self._compiled:
             built = self._build(dialect.name)
-            compiled = None if built is None else _compile(built, dialect, prefix, rows[0])
+            if dialect.driver == "psycopg":
+                dialect = NUMBERED
+            compiled = None if built is None else _compile(built, dialect, prefix, row)
             self._compiled[dialect.name, prefix] = compiled
-        compiled = self._compiled[dialect.name, prefix]
-        if compiled is None:
-            return None
-        parameters = [compiled.parameters(row) for row in rows]
-        cursor = connection.connection.cursor()
-        if self._conditional:
-            changed = _changing(cursor, compiled.sql, parameters, dialect)
-            return partial(self._look, cursor, changed, len(rows))
-        cursor.executemany(compiled.sql, parameters)
-        return cursor.close
+        return self._compiled[dialect.name, prefix]
 
-    def _look(self, cursor: Any, changed: Callable[[], int], rows: int) -> None:
-        met = changed() >= rows
-        cursor.close()
-        if not met:
-            raise Unmet(self)
+
+class Sender:
+    """A connection on which nobody waits for the answer to a statement before sending the next.
+
+    That is so with psycopg; with other drivers each statement is done when it is sent. The driver's
+    errors come as SQLAlchemy's, or as `Unmet`.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self._pipe = _pipe(connection)
+
+    def send(self, rows: Mapping[Statement, Sequence[Row]]) -> None:
+        """Have statements run in this order, each once a row."""
+        with self._heard():
+            for statement, those in rows.items():
+                statement.send(self.connection, those, self._pipe)
+
+    def settle(self, *, committed: bool = False) -> None:
+        """Wait until all that was sent is done, and committed if that is wanted."""
+        if self._pipe is None or not self._pipe.is_open:
+            return
+        with self._heard():
+            if committed:
+                self._pipe.commit()
+            self._pipe.settle()
+
+    @contextmanager
+    def _heard(self) -> Iterator[None]:
+        try:
+            yield
+        except self.connection.dialect.loaded_dbapi.Error as error:
+            if table := _lacks_tenant(self.connection, error):
+                raise Unmet(table) from error
+            raise DBAPIError("", None, error) from error
 
 
 def run_all(connection: Connection, rows: Mapping[Statement, Sequence[Row]]) -> None:
-    """Run statements in order; psycopg sends all of them before it waits for the first answer."""
-    dialect = connection.dialect
+    """Run statements in this order, each once a row."""
+    sender = Sender(connection)
+    sender.send(rows)
+    sender.settle()
+
+
+def _pipe(connection: Connection) -> "Pipe | None":
+    if connection.dialect.driver != "psycopg":
+        return None
+    from kapelle.checkpoints.libpq import Pipe  # noqa: PLC0415  # psycopg may not be there
+
     driver: Any = connection.connection.driver_connection
-    try:
-        with driver.pipeline() if dialect.driver == "psycopg" else nullcontext():
-            begun = [statement.begin(connection, those) for statement, those in rows.items()]
-    except dialect.loaded_dbapi.Error as error:
-        raise DBAPIError("", None, error) from error
-    for look in begun:
-        if look is not None:
-            look()
+    return Pipe(driver, connection.info.setdefault("kapelle_prepared", {}))
+
+
+def _lacks_tenant(connection: Connection, error: Any) -> str | None:
+    """The table of a row that PostgreSQL refused for want of a tenant."""
+    diag = getattr(error, "diag", None)
+    if diag is None or diag.sqlstate != NOT_NULL or diag.column_name != "tenant":
+        return None
+    prefix = connection.get_execution_options()["kapelle_prefix"]
+    return PREFIX + str(diag.table_name).removeprefix(prefix)
 
 
 class Query:
@@ -205,18 +270,22 @@ def replace_if(
 ) -> Statement:
     """Insert rows where a condition holds, else `Unmet`; a row with the same key is replaced.
 
+    Where it does not hold the row has no tenant, which the database refuses: so nobody has to wait
+    for an answer before the transaction is committed.
+
     `key`: what the row is known by; the primary key, if none is named. `computed`: columns that the
     database fills.
     """
 
     def build(dialect: str) -> Any:
         filled = [c for c in table.c if c.autoincrement is not True]
-        shown = [computed.get(c.name, _given(c, dialect)) for c in filled]
+        shown = {c.name: computed.get(c.name, _given(c, dialect)) for c in filled}
+        shown["tenant"] = case((condition, shown["tenant"]))
         insert = CONFLICTS.get(dialect, mysql.insert)(table)
-        insert = insert.from_select([c.name for c in filled], select(*shown).where(condition))
+        insert = insert.from_select(list(shown), select(*shown.values()))
         return _replacing(insert, key)
 
-    return Statement(build, conditional=True)
+    return Statement(build, conditional=table)
 
 
 def locks(table: Table, *key: str) -> Statement:
@@ -252,20 +321,6 @@ def _picking(names: tuple[str, ...]) -> Callable[[Row], Any]:
     if len(names) > 1:
         return itemgetter(*names)
     return lambda row: tuple(row[name] for name in names)
-
-
-def _changing(
-    cursor: Any, sql: str, parameters: Sequence[Any], dialect: Dialect
-) -> Callable[[], int]:
-    """What says how many rows were written, once they are.
-
-    MariaDB counts a replaced row twice, so there each is asked.
-    """
-    if dialect.name in CONFLICTS:
-        cursor.executemany(sql, parameters)
-        return lambda: int(cursor.rowcount)
-    changed = sum(min(1, cursor.execute(sql, each)) for each in parameters)
-    return lambda: changed
 
 
 def _given(column: Any, dialect: str) -> ColumnElement[Any]:

@@ -1,8 +1,8 @@
 """What is ordered of the desk when LangGraph saves a checkpoint or the writes of a task."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -16,7 +16,7 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import CipherProtocol, SerializerProtocol
 from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME
 from langgraph.types import Interrupt
-from sqlalchemy import ColumnElement, Table, bindparam, exists, or_, select
+from sqlalchemy import ColumnElement, Table, bindparam, exists, or_, select, union_all
 
 from kapelle.checkpoints import inbox
 from kapelle.checkpoints.clock import db_now
@@ -87,14 +87,19 @@ INSERT_BLOBS = replace(blobs)
 INSERT_RESTS = replace_if(blobs, BASE_IS_THERE)
 LOCK_PARENT = locks(checkpoints, "tenant", "thread", "place", "id")
 INSERT_CHECKPOINT = replace_if(checkpoints, MAY_FOLLOW, KEY, at=db_now())
-INSERT_MARKS = keep_first(
-    marks,
-    select(checkpoints.c.tenant, checkpoints.c.seq, bindparam("mark", type_=HASH)).where(
-        *(checkpoints.c[k] == bindparam(f"of_{k}") for k in KEY)
-    ),
-)
 INSERT_WRITES = keep_first(writes)
 REPLACE_WRITES = replace(writes)
+
+
+@cache
+def insert_marks(many: int) -> Statement:
+    """Index a checkpoint by so many hashes, `mark_0` and so on."""
+    names = (bindparam(f"mark_{number}", type_=HASH) for number in range(many))
+    its = union_all(*(select(name.label("mark")) for name in names)).subquery()
+    here = (checkpoints.c[k] == bindparam(f"of_{k}") for k in KEY)
+    return keep_first(
+        marks, select(checkpoints.c.tenant, checkpoints.c.seq, its.c.mark).where(*here)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,24 +302,26 @@ def _values(pen: Pen, spot: Spot, values: dict[Channel, tuple[str, Value]], *, g
     return [(INSERT_PAYLOADS, long), (INSERT_BLOBS, whole), (INSERT_RESTS, rests)]
 
 
-def _checkpoint_rows(row: Row, hashes: Iterable[bytes], *, free: bool) -> Rows:
+def _checkpoint_rows(row: Row, hashes: Sequence[bytes], *, free: bool) -> Rows:
     of = {f"of_{k}": row[k] for k in KEY}
     follows = {**row, **of, "of_parent": row["parent"] or "", "of_branch": int(free)}
     parent = {k: row[k] for k in ("tenant", "thread", "place")} | {"id": row["parent"]}
     rows: Rows = [
         (LOCK_PARENT, [] if free else [parent]),
         (INSERT_CHECKPOINT, [follows]),
-        (INSERT_MARKS, [{"mark": hashed, **of} for hashed in hashes]),
     ]
+    if hashes:
+        marked = {f"mark_{number}": hashed for number, hashed in enumerate(hashes)}
+        rows.append((insert_marks(len(hashes)), [{**marked, **of}]))
     if not row["place"]:
         went_on = {k: of[k] for k in ("of_tenant", "of_thread")}
         rows.append((inbox.THREAD_WENT_ON, [{**went_on, "of_checkpoint": row["id"]}]))
     return rows
 
 
-def _otherwise(unmet: Statement, spot: Spot, whole: Any, rows: Rows) -> Order[None]:
+def _otherwise(unmet: str, spot: Spot, whole: Any, rows: Rows) -> Order[None]:
     """A base is gone: store all. The thread went on without us: say so."""
-    if unmet is INSERT_RESTS:
+    if unmet == blobs.name:
         return Order(whole() + rows, otherwise=lambda _: _otherwise(_, spot, whole, rows))
     raise ThreadBusy(thread=spot.thread, holder="another run, which is ahead")
 

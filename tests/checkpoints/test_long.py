@@ -16,7 +16,7 @@ from kapelle.checkpoints import Database
 from kapelle.checkpoints.inbox import TASK_WENT_ON, THREAD_WENT_ON
 from kapelle.checkpoints.reading import LAST, NAMED
 from kapelle.checkpoints.tables import metadata
-from kapelle.checkpoints.writing import INSERT_CHECKPOINT, INSERT_MARKS, KEY, LOCK_PARENT
+from kapelle.checkpoints.writing import INSERT_CHECKPOINT, KEY, LOCK_PARENT, insert_marks
 from tests.checkpoints.conftest import VARIABLES, url_of
 
 
@@ -61,7 +61,7 @@ def asked(connection: Connection, thread: str) -> int:
         LOCK_PARENT.run(connection, [{k: last[k] for k in KEY}])
         follows = {**row, **of, "of_parent": last["id"], "of_branch": 0}
         INSERT_CHECKPOINT.run(connection, [follows])
-        INSERT_MARKS.run(connection, [{"mark": b"mark", **of}])
+        insert_marks(1).run(connection, [{"mark_0": b"mark", **of}])
         went_on = {k: of[k] for k in ("of_tenant", "of_thread")}
         THREAD_WENT_ON.run(connection, [{**went_on, "of_checkpoint": "next"}])
         TASK_WENT_ON.run(connection, [{**went_on, "of_task": "task"}])

@@ -1,0 +1,100 @@
+"""Statements sent to PostgreSQL one after the other, before the first answer is waited for.
+
+It is libpq's pipeline mode, through psycopg's own wrapper of libpq: psycopg's cursors take longer
+for a small transaction than the server does. The server is at work while more is being sent.
+"""
+
+from collections.abc import Sequence
+from itertools import count
+from typing import Any
+
+from psycopg import Connection, OperationalError
+from psycopg.abc import PQGen
+from psycopg.errors import error_from_result
+from psycopg.pq import ConnStatus, ExecStatus, TransactionStatus
+from psycopg.pq.abc import PGresult
+from psycopg.waiting import Ready, Wait
+
+BYTEA = 17
+"""The number of PostgreSQL's type of bytes."""
+
+Prepared = dict[str, bytes]
+"""Statements that a connection knows, and their names there."""
+
+_numbers = count()
+
+
+class Pipe:
+    """A connection's pipeline: what is sent is done in this order, in one transaction."""
+
+    def __init__(self, driver: Connection[Any], prepared: Prepared) -> None:
+        self._driver = driver
+        self._pg = driver.pgconn
+        self._prepared = prepared
+        self._new: Prepared = {}
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there are answers to wait for."""
+        return bool(self._pg.pipeline_status)
+
+    def send(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Have a statement with `$1`, `$2`, … run once a row, all rows of the same types."""
+        self._open()
+        name = self._prepared.get(sql) or self._new.get(sql) or self._prepare(sql, rows[0])
+        for row in rows:
+            values = [v if v is None or type(v) is bytes else str(v).encode() for v in row]
+            self._pg.send_query_prepared(name, values, [type(v) is bytes for v in row])
+        self._pg.flush()
+
+    def commit(self) -> None:
+        """Commit after what was sent; once `settle` returned, it is durable."""
+        self._pg.send_query_params(b"COMMIT", None)
+
+    def settle(self) -> None:
+        """Wait for all answers. If there is an error, the first is raised."""
+        if not self.is_open:
+            return
+        self._pg.pipeline_sync()
+        failed = self._driver.wait(self._answers())
+        self._pg.exit_pipeline_mode()
+        new, self._new = self._new, {}
+        if failed is not None:
+            raise error_from_result(failed)
+        self._prepared |= new
+
+    def _open(self) -> None:
+        if self.is_open:
+            return
+        begun = self._pg.transaction_status != TransactionStatus.IDLE
+        self._pg.enter_pipeline_mode()
+        if not begun:
+            level = self._driver.isolation_level
+            how = "" if level is None else " ISOLATION LEVEL " + level.name.replace("_", " ")
+            self._pg.send_query_params(f"BEGIN{how}".encode(), None)
+
+    def _prepare(self, sql: str, row: Sequence[Any]) -> bytes:
+        name = b"kapelle_%d" % next(_numbers)
+        types = [BYTEA if type(value) is bytes else 0 for value in row]
+        self._pg.send_prepare(name, sql.encode(), types)
+        self._new[sql] = name
+        return name
+
+    def _answers(self) -> PQGen[PGresult | None]:
+        """Hear all answers up to the sync; the first that is an error."""
+        first: PGresult | None = None
+        while True:
+            unsent = self._pg.flush()
+            ready = yield Wait.RW if unsent else Wait.R
+            if ready & Ready.R:
+                self._pg.consume_input()
+            while not self._pg.is_busy():
+                result = self._pg.get_result()
+                if self._pg.status == ConnStatus.BAD:
+                    raise OperationalError(self._pg.get_error_message())
+                if result is None:
+                    continue
+                if result.status == ExecStatus.PIPELINE_SYNC:
+                    return first
+                if result.status == ExecStatus.FATAL_ERROR:
+                    first = first or result
