@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 from kapelle.nodes.here import Here
@@ -25,23 +26,40 @@ async def reserve(
     priority: int = 0,
 ) -> Room:
     """Set `wanted` aside; what does not fit now but may when running calls have settled waits."""
-    ledger, book = here.services.ledger, here.thread
-    desk = _desk(ledger, book)
-    pause = SOON
-
-    async def attempt() -> tuple[Room, float | None]:
-        nonlocal pause
-        worked = desk.worked(envelopes, here.services.clock.now())
+    ledger, book, clock = here.services.ledger, here.thread, here.services.clock
+    desk, said = _desk(ledger, book), None
+    if desk.line.empty:
+        worked = desk.worked(envelopes, clock.now())
         said = await ledger.reserve(book, key, wanted, envelopes, worked)
-        if said.fit == "later":
-            pause *= 2
-            return said, pause
-        return said, None
-
-    said = await desk.line.pass_(attempt, priority=priority, most=policy.budget_wait)
+    if said is None or said.fit == "later":
+        wish = _Wish(here, key, wanted, envelopes, desk)
+        said = await desk.line.pass_(wish.attempt, priority=priority, most=policy.budget_wait)
     if said.fit == "fits":
-        desk.begin(envelopes, here.services.clock.now())
+        desk.begin(envelopes, clock.now())
     return said
+
+
+@dataclass
+class _Wish:
+    """What waits in line for room."""
+
+    here: Here
+    key: str
+    wanted: Usage
+    envelopes: Sequence[Envelope]
+    desk: "_Desk"
+    pause: float = SOON
+
+    async def attempt(self) -> tuple[Room, float | None]:
+        """What the ledger says now; after how many seconds to ask again."""
+        services = self.here.services
+        worked = self.desk.worked(self.envelopes, services.clock.now())
+        book = self.here.thread
+        said = await services.ledger.reserve(book, self.key, self.wanted, self.envelopes, worked)
+        if said.fit != "later":
+            return said, None
+        self.pause *= 2
+        return said, self.pause
 
 
 async def settle(here: Here, key: str, actual: Usage, envelopes: Sequence[Envelope]) -> None:
