@@ -13,6 +13,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from kapelle.checkpoints.borrowing import Connect, HasEngine, as_awaited, of_sqlite
+from kapelle.checkpoints.handshake import hasten
 from kapelle.state.errors import DatabaseMissing, Misbuilt
 
 PREFIX = "kapelle_"
@@ -195,7 +196,7 @@ def _server(address: Address) -> Engine:
     if address.engine is not None:
         return address.engine.execution_options(isolation_level="REPEATABLE READ")
     how = {} if address.connect is None else {"creator": address.connect}
-    return create_engine(
+    engine = create_engine(
         address.url,
         pool_pre_ping=True,
         pool_size=5,
@@ -203,6 +204,8 @@ def _server(address: Address) -> Engine:
         isolation_level="REPEATABLE READ",
         **how,
     )
+    hasten(engine)
+    return engine
 
 
 def _set_up_postgresql(connection: Connection, schema: str | None) -> None:

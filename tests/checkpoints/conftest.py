@@ -2,11 +2,12 @@
 
 import os
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import create_engine, make_url, text
+from sqlalchemy import Engine, create_engine, make_url, text
 
 from kapelle.checkpoints import Database
 from kapelle.checkpoints.tables import metadata
@@ -20,6 +21,7 @@ def made() -> Iterator[dict[str, str]]:
     urls: dict[str, str] = {}
     yield urls
     for kind, url in urls.items():
+        _broom(url).dispose()
         _run(VARIABLES[kind], f"DROP DATABASE {make_url(url).database}")
 
 
@@ -66,8 +68,12 @@ def _run(variable: str, statement: str) -> None:
 
 
 def _empty(url: str) -> None:
-    engine = create_engine(url)
-    with engine.begin() as connection:
+    with _broom(url).begin() as connection:
         for table in metadata.sorted_tables:
             connection.execute(table.delete())
-    engine.dispose()
+
+
+@cache
+def _broom(url: str) -> Engine:
+    """What empties a database after each test."""
+    return create_engine(url, pool_pre_ping=True)
