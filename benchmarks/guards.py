@@ -10,6 +10,7 @@ the same run.
 
 import argparse
 import asyncio
+import gc
 import statistics
 import tempfile
 import time
@@ -138,6 +139,7 @@ def main() -> None:
     took: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(given.repeat):
         for name, way in ways.items():
+            gc.collect()  # what another way left behind is not this one's
             took[name].append(asyncio.run(way(given.agents)) / given.agents * 1e6)
     floor = statistics.median(took["bare LangGraph"])
     for name, each in took.items():
