@@ -7,12 +7,15 @@
                   │                   ├═ leaf ×N          an item each, or a team; failed: once more
                   │                   ├═ branch ×N        a tree of its own each
                   │                   ├═ approve ×N ─ gather   what a person must decide
+                  │                   ├═ part ×N ─ gather      an item or a team each by itself,
+                  │                   │                        where a person may hold the step
                   │                   ├─ merge ─ gather   what the children made becomes one
                   │                   ├─ reconcile ─┬─ decide ─ reconcile   claims can't all hold
                   │                   │             └─ END
                   │                   └─ END
                   ├═ leaf ×N ─ gather
                   ├═ branch ×N ─ gather
+                  ├═ part ×N ─ gather
                   ├─ merge                                all that is needed was kept
                   └─ END                                  there are no items, or too many
 
@@ -34,12 +37,14 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Send
 
 from kapelle.nodes.agent import Agent, as_agent
-from kapelle.nodes.branching import (
-    Below,
+from kapelle.nodes.branching import Alone, Below, Child, Part, branch, follow, part
+from kapelle.nodes.branching import leaf as working
+from kapelle.nodes.ending import CLOSING, ends, to_end
+from kapelle.nodes.estimating import Role, Shape
+from kapelle.nodes.gating import Asked, gate
+from kapelle.nodes.managing import (
     Box,
-    Child,
     Merge,
-    branch,
     gathering,
     is_agent,
     managing,
@@ -47,10 +52,6 @@ from kapelle.nodes.branching import (
     open_branch,
     open_root,
 )
-from kapelle.nodes.branching import leaf as working
-from kapelle.nodes.ending import CLOSING, ends, to_end
-from kapelle.nodes.estimating import Role, Shape
-from kapelle.nodes.gating import Asked, gate
 from kapelle.nodes.pattern import Finished, Given, Pattern, must_be_node, must_be_silent, seated
 from kapelle.nodes.services import Services
 from kapelle.nodes.starting import starts
@@ -58,6 +59,8 @@ from kapelle.state.budget import Budget
 from kapelle.state.errors import Misbuilt
 from kapelle.state.policy import Policy
 from kapelle.state.tree import (
+    BRANCH,
+    LEAF,
     MANAGE,
     MERGE,
     Branching,
@@ -72,7 +75,9 @@ from kapelle.state.tree import (
 Chart = Mapping[str, Union[Agent, "Chart"]]
 """An organisation chart: teams by name, each an agent or a chart of its own."""
 
-_CONTROL = ("open", "manage", "leaf", "branch", "approve", "merge", "gather", *CLOSING)
+_CONTROL = (
+    "open", "manage", LEAF, BRANCH, "approve", "part", "follow", "merge", "gather", *CLOSING,
+)  # fmt: skip
 
 
 def hierarchy(
@@ -115,19 +120,20 @@ def hierarchy(
 
     if isinstance(worker, Mapping):
         teams = _teams(worker, merge, manager, limits)
-        start = open_root(list(teams), branching, manager, limits)
+        start = open_root(list(teams), branching, manager, limits, _graphs(teams))
         graph = _manager(Given, start, teams, None, merge, manager, limits)
         work = Role("work", list(teams.values()), all=True, most=1 + limits.redos, works=True)
         graph.shape = _shape(work, lambda _: 1, merge, manager, limits)
         starts(graph, "open", limits)
         return graph
 
-    leaf = {"leaf": seated(worker, limits)}
+    leaf = {LEAF: seated(worker, limits)}
     below: list[CompiledStateGraph[Any, Any, Any, Any]] = []  # LangGraph does not look in a list
-    lower = _manager(Below, open_branch(manager, limits), leaf, below, merge, manager, limits)
+    opens = open_branch(manager, limits, _graphs(leaf))
+    lower = _manager(Below, opens, leaf, below, merge, manager, limits)
     lower.add_edge(START, "open")
     below.append(lower.compile(name="branch"))
-    start = open_root((), branching, manager, limits)
+    start = open_root((), branching, manager, limits, _graphs(leaf))
     graph = _manager(Given, start, leaf, below, merge, manager, limits)
     work = Role("work", list(leaf.values()), each=True, most=1 + limits.redos, works=True)
     shape = _shape(work, partial(_managers, branching, limits), merge, manager, limits)
@@ -161,16 +167,17 @@ def _manager(
 ) -> Pattern:
     graph = Pattern(Tree, context_schema=Services, input_schema=given, output_schema=Finished)
     graph.keep_changes("results")
-    nodes, root = [*workers, "approve", "merge"], given is Given
+    nodes, root = [*workers, "approve", "part", "merge"], given is Given
 
     graph.add_node("open", start)
-    graph.add_node("gather", gathering(manager, limits, root=root))
+    graph.add_node("gather", gathering(manager, limits, _graphs(workers), root=root))
     graph.add_node("approve", gate(limits), input_schema=Asked)
     for name, agent in workers.items():
         graph.add_node(name, working(agent, limits), input_schema=Child)
+    graph.add_node("part", part(_part(workers, limits), limits), input_schema=Part)
     if below is not None:
-        graph.add_node("branch", branch(lambda: below[0], limits), input_schema=Child)
-        nodes.append("branch")
+        graph.add_node(BRANCH, branch(lambda: below[0], limits), input_schema=Child)
+        nodes.append(BRANCH)
     if manager is not None:
         graph.add_node("manage", managing(manager, limits))
         nodes.append("manage")
@@ -201,16 +208,61 @@ def to_children(state: Tree) -> str | list[Send]:
         return [Send("approve", Asked(ask=ask, stopped=None))]
     if sent in ([MANAGE], [MERGE]):
         return sent[0]
-    sends = [Send(_node(child, state), Child(child=child)) for child in sent]
-    asks = [(result.escalation, result) for result in asking(state)]
-    gates = [Send("approve", Asked(ask=ask, stopped=stopped)) for ask, stopped in asks if ask]
-    return sends + gates
+    parts = [_part_of(child, _node(child, state), state) for child in sent]
+    parts += [_part_of(result.task, "approve", state) for result in asking(state)]
+    return [Send("part", one) if state["held"] else to_next(one) for one in parts]
+
+
+def to_next(state: Part) -> Send:
+    """Whoever is next for one child: who works on it, a person."""
+    child, to = state["child"], state["to"]
+    last, order = state["results"].get(child), state["revisions"].get(child)
+    if to == "approve" and last is not None and last.escalation is not None:
+        return Send(to, Asked(ask=last.escalation, stopped=last, order=order))
+    return Send(to, Child(child=child))
+
+
+def by_next(state: Part) -> str | Send:
+    """Whoever is next for one child, or its end."""
+    return to_next(state) if state["to"] else END
+
+
+def _part_of(child: str, to: str, state: Tree) -> Part:
+    def own(of: Mapping[str, Any]) -> dict[str, Any]:
+        return {child: of[child]} if child in of else {}
+
+    return Part(
+        child=child,
+        node=_node(child, state),
+        to=to,
+        results=own(state["results"]),
+        revisions=own(state["revisions"]),
+    )
+
+
+def _part(workers: Mapping[str, Agent], limits: Policy) -> CompiledStateGraph[Any, Any, Any, Any]:
+    """All that may become of one child."""
+    graph = Pattern(Alone, context_schema=Services)
+    graph.add_node("follow", follow(limits))
+    graph.add_node("approve", gate(limits), input_schema=Asked)
+    for name, agent in workers.items():
+        graph.add_node(name, working(agent, limits), input_schema=Child)
+    nexts = [*workers, "approve"]
+    for name in nexts:
+        graph.add_edge(name, "follow")
+    graph.add_conditional_edges(START, by_next, nexts)
+    graph.add_conditional_edges("follow", by_next, [*nexts, END])
+    return graph.compile(name="part")
+
+
+def _graphs(workers: Mapping[str, Agent]) -> set[str]:
+    return {name for name, agent in workers.items() if agent.where == "graph"}
 
 
 def _node(child: str, state: Tree) -> str:
     if state["levels"] == 0:
         return child
-    return "branch" if "-" in child else "leaf"
+    return BRANCH if "-" in child else LEAF
 
 
 def _teams(

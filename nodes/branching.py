@@ -1,79 +1,80 @@
-"""The boxes of a tree: a manager opens its branch, sends its children to work, gathers, merges.
+"""The boxes below a manager in a tree: an item, a named team, a branch of the tree.
 
-A child finds its items in the state of its manager's graph, so that nothing is sent but its name.
+    part ─┬─ leaf ─ follow ─┬─ leaf       it failed, or a person wants it done again
+          │                 ├─ approve    it turned to a person, or failed for good
+          │                 └─ END
+          └─ approve ─ follow
+
+Where a person may hold the step, each is such a part, and goes on by itself. A branch is none: it
+asks within, and is redone in one go.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from contextvars import ContextVar
-from typing import Any, Protocol, TypedDict, TypeGuard
+from typing import Annotated, Any, Protocol, TypedDict
 
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
-from langgraph.types import Overwrite
 
 from kapelle.nodes.agent import Agent
 from kapelle.nodes.board import Board, board, close_boards
 from kapelle.nodes.call import call
-from kapelle.nodes.ending import tell_end
 from kapelle.nodes.envelopes import same
 from kapelle.nodes.gating import park
-from kapelle.nodes.here import Here, here
+from kapelle.nodes.here import Here, here, part_of
 from kapelle.nodes.pattern import Given, remembered
 from kapelle.nodes.services import Services
-from kapelle.nodes.starting import begin
-from kapelle.nodes.validating import plain
 from kapelle.state.breaker import give_up
+from kapelle.state.context import MasterContext
 from kapelle.state.ladder import weighed
-from kapelle.state.leaving import NOBODY_ASKED
-from kapelle.state.message import Performative
 from kapelle.state.policy import Policy
-from kapelle.state.task import Brief, Failure, Result, Revision, Task, settled
+from kapelle.state.task import (
+    Brief,
+    Result,
+    Revision,
+    Task,
+    merge_results,
+    merge_revisions,
+    settled,
+)
 from kapelle.state.tree import (
-    MANAGE,
-    MERGE,
-    Branching,
-    Costs,
-    Tree,
-    ask_of_tree,
-    asking,
     by_performative,
-    children_of,
-    due,
     given_up,
-    goals_from,
-    gone_on_with,
-    good_ones,
-    held,
+    is_due,
     kept_of,
-    leaves_of,
-    left_held,
-    left_tree,
     levels_of,
-    lost_children,
-    managers_of,
-    once_answered,
     once_more,
-    others_of,
-    refused_tree,
     span,
-    tree_flaw,
-    width_of,
     work_of,
 )
-
-Merge = Agent | Callable[[Any], object]
-"""Who merges: an agent, told the results; or a plain function of the list of outputs."""
-
-SAMPLE = 20
-"""Items a manager is shown of those in its branch."""
 
 
 class Child(TypedDict):
     """What a child's node reads; all else it finds in its manager's state."""
 
     child: str
+
+
+class Part(Child):
+    """What is sent to a child that goes on by itself."""
+
+    node: str
+    """Who works on it."""
+    to: str
+    """Who is next: that, `approve`; empty at the end."""
+    results: dict[str, Result]
+    """Its own, the last one."""
+    revisions: dict[str, Revision]
+    """The order it follows."""
+
+
+class Alone(Part):
+    """What its graph remembers."""
+
+    results: Annotated[dict[str, Result], merge_results]
+    revisions: Annotated[dict[str, Revision], merge_revisions]
 
 
 class Below(Given):
@@ -87,14 +88,6 @@ class Below(Given):
     """Whether nobody will add to the budget."""
 
 
-class Box(Protocol):
-    """A node of a manager."""
-
-    async def __call__(self, state: Tree, *, runtime: Runtime[Services]) -> dict[str, Any]:
-        """What happened, as an update."""
-        ...
-
-
 class Worker(Protocol):
     """A node of one child."""
 
@@ -103,78 +96,24 @@ class Worker(Protocol):
         ...
 
 
+class Parter(Protocol):
+    """A node of one child that goes on by itself."""
+
+    async def __call__(self, state: Part, *, runtime: Runtime[Services]) -> dict[str, Any]:
+        """What came of it, as an update."""
+        ...
+
+
+Known = Mapping[str, Any]
+"""What a manager remembers, of what its children read."""
+
+_KNOWN = ["task", "at", "levels", "branching", "goals", "context", "capped"]
+
 _desk: ContextVar[Board | None] = ContextVar("_desk", default=None)
 """The board of the whole tree, in all that happens below its root."""
 
-
-def open_root(
-    teams: Sequence[str], branching: Branching | Costs, manager: Agent | None, policy: Policy
-) -> Box:
-    """The node that opens a tree: it counts the items and chooses the branching."""
-
-    async def open_tree(state: Tree, runtime: Runtime[Services]) -> dict[str, Any]:
-        task, place = state["task"], here(runtime)
-        await begin(place, task, policy)
-        if teams:
-            return await _opened(task, list(teams), place, policy, managed=manager is not None)
-        flaw, items = tree_flaw(task, policy), len(leaves_of(task) or [])
-        width = width_of(branching, items, policy)
-        if flaw or not items:
-            left = refused_tree(task, flaw) if flaw else Result(task=task.id, status="done")
-            return await _opened(task, [], place, policy) | {"result": left}
-        managers = managers_of(items, width)
-        why = f"{items} items, {width} to a manager: {managers} managers"
-        place.tell("choice", "branched", task=task.id, why=why, data={"managers": managers})
-        children = children_of(0, items, width)
-        return await _opened(task, children, place, policy, at=0, branching=width,
-                       managed=manager is not None)  # fmt: skip
-
-    return open_tree
-
-
-def open_branch(manager: Agent | None, policy: Policy) -> Box:
-    """The node that opens a branch of a tree."""
-
-    async def open_tree(state: Tree, runtime: Runtime[Services]) -> dict[str, Any]:
-        task, at, width = state["task"], state["at"], state["branching"]
-        children = children_of(at, len(leaves_of(task) or []), width)
-        return await _opened(task, children, here(runtime), policy, at=at, branching=width,
-                       kept=state["results"], capped=state["capped"],
-                       managed=manager is not None)  # fmt: skip
-
-    return open_tree
-
-
-async def _opened(  # noqa: PLR0913 - each is a part of the state
-    task: Task,
-    children: list[str],
-    place: Here,
-    policy: Policy,
-    *,
-    at: int | None = None,
-    branching: int = 0,
-    kept: dict[str, Result] | None = None,
-    capped: bool = False,
-    managed: bool = False,
-) -> dict[str, Any]:
-    fresh: Tree = {
-        "task": task,
-        "at": at or 0,
-        "levels": 0 if at is None else levels_of(len(leaves_of(task) or []), branching),
-        "branching": branching,
-        "children": children,
-        "context": await place.context(task, policy),
-        "goals": {},
-        "results": kept or {},
-        "revisions": gone_on_with((kept or {}).values(), {}),
-        "capped": capped,
-        "result": None,
-    }
-    if MANAGE in fresh["results"]:
-        fresh["goals"] = _goals(fresh["results"][MANAGE], fresh)
-    sent = _sent(fresh, place, policy, managed=managed) if children else []
-    results, orders = Overwrite(fresh["results"]), Overwrite(fresh["revisions"])
-    return {**fresh, **NOBODY_ASKED, "results": results, "revisions": orders, "sent": sent}
+_manager: ContextVar[Known | None] = ContextVar("_manager", default=None)
+"""What the manager remembers, in the graph of a part."""
 
 
 def leaf(agent: Agent, policy: Policy) -> Worker:
@@ -184,15 +123,16 @@ def leaf(agent: Agent, policy: Policy) -> Worker:
     async def work(state: Child, runtime: Runtime[Services]) -> dict[str, Any]:
         _ = graph
         desk, name, place = await _board(runtime, policy), state["child"], here(runtime)
-        order: Revision | None = remembered("revisions").get(name)
-        last: Result | None = remembered("results").get(name)
+        known, last, order = _known(), *_before(name)
         _desk.set(None)  # what is nested in it is a tree of its own
+        _manager.set(None)
         if runtime.drain_requested:
             raise park()
-        said = order.feedback if order else ()
-        brief = Brief(context=remembered("context"), feedback=said)
-        result = await call(agent, _task(name), brief, here=place, policy=policy, limit=desk.limit)
-        result = _again(weighed(result, policy), last)
+        context: MasterContext = known["context"]
+        brief = Brief(context=context, feedback=order.feedback if order else ())
+        task = _task(name, known)
+        result = await call(agent, task, brief, here=place, policy=policy, limit=desk.limit)
+        result = anew(weighed(result, policy), last)
         if result.status == "done":
             result = result.model_copy(update={"attempts": ()})  # the journal has them
         return {"results": {name: result}}
@@ -201,214 +141,133 @@ def leaf(agent: Agent, policy: Policy) -> Worker:
 
 
 def branch(tree: Callable[[], CompiledStateGraph[Any, Any, Any, Any]], policy: Policy) -> Worker:
-    """The node of one manager below: a tree of its own, which merges as soon as it is done."""
+    """The node of one manager below: a tree of its own, which merges as soon as it is done.
+
+    One that failed is redone at once, whatever its siblings wait for.
+    """
 
     async def descend(state: Child, runtime: Runtime[Services]) -> dict[str, Any]:
         desk, name = await _board(runtime, policy), state["child"]
-        last: Result | None = remembered("results").get(name)
-        width: int = remembered("branching")
+        known, last, order = _known(), *_before(name)
         _desk.set(desk)
         first, end = span(name)
-        below = Below(
-            task=_task(name),
-            at=first,
-            branching=width,
-            results=kept_of(last),
-            capped=remembered("capped"),
-        )
-        async with _door(desk, end - first + 1, width, policy):
+        async with _door(desk, end - first + 1, known["branching"], policy):
             if runtime.drain_requested:
                 raise park()
             place = here(runtime)
-            with same(place, policy):
-                left = await tree().ainvoke(below)
-        return {"results": {name: _again(left["result"], last)}}
+            task, width, capped = _task(name, known), known["branching"], known["capped"]
+            again: Revision | None = order
+            while last is None or again is not None:
+                order, kept = again, kept_of(last)
+                below = Below(task=task, at=first, branching=width, results=kept, capped=capped)
+                with same(place, policy):
+                    left = await tree().ainvoke(below)
+                last = anew(left["result"], last)
+                again = once_more(last, order, policy)
+                if again is not None:
+                    answered(place, known["task"], {name: last})
+                    tell_redo(place, again)
+                    message(place, "request", known["task"], [name])
+        return {"results": {name: last}, "revisions": {name: order} if order else {}}
 
     return descend
 
 
-def managing(manager: Agent, policy: Policy) -> Box:
-    """The node in which a manager says what its children are to do."""
+def part(graph: CompiledStateGraph[Any, Any, Any, Any], policy: Policy) -> Parter:
+    """The node of one child that goes on by itself, whatever its siblings wait for."""
 
-    async def manage(state: Tree, runtime: Runtime[Services]) -> dict[str, Any]:
-        task, place, children = state["task"], here(runtime), state["children"]
-        others = {k: v for k, v in task.inputs.items() if k not in ("items", "item", "results")}
-        items = leaves_of(task) or []
-        shown: dict[str, Any] = {
-            "children": children,
-            "count": len(items),
-            "sample": items[:SAMPLE],
+    async def part(state: Part, runtime: Runtime[Services]) -> dict[str, Any]:
+        _desk.set(await _board(runtime, policy))
+        _manager.set(_known())
+        with part_of(here(runtime)):
+            left = await graph.ainvoke(state)
+        return {"results": left["results"], "revisions": left["revisions"]}
+
+    return part
+
+
+def follow(policy: Policy) -> Parter:
+    """The node that decides what follows from what came back of a child."""
+
+    async def follow(state: Part, runtime: Runtime[Services]) -> dict[str, Any]:
+        close_boards(runtime)
+        place, task = here(runtime), _known()["task"]
+        name, order = state["child"], state["revisions"].get(state["child"])
+        result = state["results"][name]
+        if state["to"] == state["node"]:
+            answered(place, task, {name: result})
+        now, again = after_failure(result, order, task, place, policy)
+        wanted = again or order
+        if is_due(now, wanted):
+            message(place, "request", task, [name])
+        to = state["node"] if is_due(now, wanted) else ""
+        to = "approve" if now.status == "waiting" and not to else to
+        return {
+            "to": to,
+            "results": {name: now},
+            "revisions": {name: again} if again else {},
         }
-        given = shown if state["levels"] else {"children": children}
-        mine = task.model_copy(update={"id": MANAGE, "inputs": {**others, **given}})
 
-        def flaws(output: Any) -> list[str]:
-            try:
-                goals_from(output, children)
-            except ValueError as error:
-                return [str(error)]
-            return []
-
-        result = await _by_itself(manager, mine, {}, state, place, policy, flaws)
-        return {"results": {MANAGE: result}, "sent": []}
-
-    return manage
+    return follow
 
 
-def is_agent(merge: Merge) -> TypeGuard[Agent]:
-    """Whether merging takes a node of its own."""
-    return hasattr(merge, "card")
+def after_failure(
+    result: Result, before: Revision | None, task: Task, place: Here, policy: Policy
+) -> tuple[Result, Revision | None]:
+    """What is to be done about what failed: once more, by that order; or a person decides."""
+    if result.status in ("done", "partial") or is_due(result, before):
+        return result, None
+    order = once_more(result, before, policy)
+    if order is not None:
+        tell_redo(place, order)
+        return result, order
+    if not given_up(result, policy):
+        return result, None
+    why = result.failure.message if result.failure else ""
+    ask = give_up(task.model_copy(update={"id": result.task}), result)
+    place.tell("escalation", "given up", task=result.task, why=why, mark=result.revision)
+    return settled(result, status="waiting", escalation=ask), None
 
 
-def merging(merge: Merge, policy: Policy) -> Box:
-    """The node in which what the children made becomes one."""
-
-    async def merge_them(state: Tree, runtime: Runtime[Services]) -> dict[str, Any]:
-        task, good = state["task"], good_ones(state)
-        if not is_agent(merge):
-            made = _again(_merged(merge, state, policy), state["results"].get(MERGE))
-            return {"results": {MERGE: made}, "sent": []}
-        mine = task.model_copy(update={"id": MERGE, "inputs": others_of(task)})
-        result = await _by_itself(merge, mine, good, state, here(runtime), policy, None)
-        return {"results": {MERGE: result}, "sent": []}
-
-    return merge_them
+def tell_redo(place: Here, order: Revision) -> None:
+    """Journal that something is done once more, and why."""
+    place.tell("choice", "redo", task=order.task, why=order.feedback[-1], mark=order.number)
 
 
-async def _by_itself(
-    agent: Agent,
-    task: Task,
-    given: dict[str, Result],
-    state: Tree,
-    place: Here,
-    policy: Policy,
-    check: Any,
-) -> Result:
-    order, last = state["revisions"].get(task.id), state["results"].get(task.id)
-    brief = Brief(
-        results=given,
-        context=await place.context(task, policy),
-        feedback=order.feedback if order else (),
-        missing={} if task.id == MANAGE else lost_children(state),
-    )
-    result = await call(agent, task, brief, here=place, policy=policy, check=check)
-    return _again(weighed(result, policy), last)
-
-
-def gathering(manager: Agent | None, policy: Policy, *, root: bool) -> Box:
-    """The node every child returns to: it redoes what failed, asks, has it merged, or leaves.
-
-    What is claimed in a whole tree is reconciled once, at its root.
-    """
-    managed = manager is not None
-
-    async def gather(state: Tree, runtime: Runtime[Services]) -> dict[str, Any]:
-        if root:  # its board is everybody's
-            close_boards(runtime)
-        place, answer = here(runtime), state["answer"]
-        for act, names in by_performative(state["sent"], state["results"]).items():
-            _message(place, act, state, names)
-        heard = once_answered(state, answer) if answer is not None else {}
-        results, orders = _failed(state, place, policy)
-        orders = {**orders, **heard.pop("revisions", {})}
-        now = _folded(state, results, orders)
-        now["capped"] = heard.get("capped", state["capped"])
-        if managed and not state["goals"] and (said := now["results"].get(MANAGE)):
-            now["goals"] = _goals(said, state)
-        sent = _sent(now, place, policy, managed=managed)
-        update: dict[str, Any] = {**heard, "results": results, "revisions": orders, "sent": sent}
-        if sent or asking(now):
-            context = await place.context(state["task"], policy)
-            return update | {"goals": now["goals"], "context": context}
-        if root and held(now, policy):
-            ask = ask_of_tree(now)
-            place.tell("escalation", "asked", task=ask.task, why=ask.reason, mark="budget")
-            return update | {"goals": now["goals"], "escalation": ask}
-        left = left_held(now) if held(now, policy) else left_tree(now)
-        why = left.failure.message if left.failure else ""
-        if root:
-            tell_end(place, state, left, why)
-        else:
-            place.tell("run", left.status, task=left.task, why=why)
-        return update | {"result": left}
-
-    return gather
-
-
-def _folded(state: Tree, results: dict[str, Result], orders: dict[str, Revision]) -> Tree:
-    now: Tree = {**state, "results": {**state["results"], **results}}
-    now["revisions"] = {**state["revisions"], **orders}
-    return now
-
-
-def _failed(
-    state: Tree, place: Here, policy: Policy
-) -> tuple[dict[str, Result], dict[str, Revision]]:
-    """What is to be done about what failed: once more, or a person."""
-    results: dict[str, Result] = {}
-    orders: dict[str, Revision] = {}
-    for name, result in state["results"].items():
-        if result.status in ("done", "partial"):
-            continue
-        order = once_more(result, state["revisions"].get(name), policy)
-        why = result.failure.message if result.failure else ""
-        if order is not None:
-            orders[name] = order
-            place.tell("choice", "redo", task=name, why=why, mark=order.number)
-        elif given_up(result, policy):
-            ask = give_up(state["task"].model_copy(update={"id": name}), result)
-            results[name] = settled(result, status="waiting", escalation=ask)
-            place.tell("escalation", "given up", task=name, why=why, mark=result.revision)
-    return results, orders
-
-
-def _merged(merge: Any, state: Tree, policy: Policy) -> Result:
-    good = good_ones(state)
-    outputs: Any = {name: result.output for name, result in good.items()}
-    if state["levels"]:
-        outputs = [*outputs.values()]
-    try:
-        made = plain(merge(outputs), policy)
-    except Exception as error:  # noqa: BLE001  a stranger's function may raise anything
-        why = f"merging raised {type(error).__name__}: {error}"
-        return Result(task=MERGE, status="failed", failure=Failure(kind="raised", message=why))
-    return Result(task=MERGE, status="done", output=made)
-
-
-def _goals(said: Result, state: Tree) -> dict[str, str]:
-    try:
-        return goals_from(said.output, state["children"]) if said.status == "done" else {}
-    except ValueError:  # a person's own words
-        return dict.fromkeys(state["children"], str(said.output))
-
-
-def _sent(state: Tree, place: Here, policy: Policy, *, managed: bool) -> list[str]:
-    """What goes to work now; the children among it are told so."""
-    names = due(state, managed=managed, merging=not held(state, policy))
-    if names not in ([], [MANAGE], [MERGE]):
-        _message(place, "request", state, names)
-    return names
-
-
-def _message(place: Here, act: Performative | str, state: Tree, names: list[str]) -> None:
+def message(place: Here, act: str, task: Task, names: list[str]) -> None:
     """One row for all children that are told the same: none is left out."""
     said = "to" if act == "request" else "from"
     data: Any = {said: names, "count": len(names)}
-    task = state["task"].id
-    place.tell("message", act, task=task, agent="manager", data=data)
+    place.tell("message", act, task=task.id, agent="manager", data=data)
 
 
-def _task(name: str) -> Task:
-    task: Task = remembered("task")
-    at: int | None = remembered("at") if remembered("levels") else None
-    return work_of(task, name, at, remembered("goals").get(name))
+def answered(place: Here, task: Task, results: Mapping[str, Result]) -> None:
+    """Journal what children answered."""
+    for act, names in by_performative([*results], results).items():
+        message(place, act, task, names)
 
 
-def _again(result: Result, last: Result | None) -> Result:
+def anew(result: Result, last: Result | None) -> Result:
+    """What came of doing something once more: with what it took before."""
     if last is None:
         return result
     stamp = {"revision": last.revision + 1, "usage": last.usage + result.usage}
     return result.model_copy(update=stamp)
+
+
+def _known() -> Known:
+    known: Known = _manager.get() or remembered(_KNOWN)
+    return known
+
+
+def _before(name: str) -> tuple[Result | None, Revision | None]:
+    """What came of a child last, and the order about it."""
+    return remembered("results").get(name), remembered("revisions").get(name)
+
+
+def _task(name: str, known: Known) -> Task:
+    at: int | None = known["at"] if known["levels"] else None
+    return work_of(known["task"], name, at, known["goals"].get(name))
 
 
 async def _board(runtime: Runtime[Services], policy: Policy) -> Board:

@@ -25,8 +25,8 @@ _defaults: WeakKeyDictionary[asyncio.AbstractEventLoop, Services] = WeakKeyDicti
 _kept: WeakKeyDictionary[BaseStore, StoreMemory] = WeakKeyDictionary()
 
 
-_whole: ContextVar[str | None] = ContextVar("_whole", default=None)
-"""The place of the graph that the graphs directly within it are only parts of."""
+_wholes: ContextVar[tuple[str, ...]] = ContextVar("_wholes", default=())
+"""The places of graphs that the graphs directly within them are only parts of, outermost first."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,8 @@ class Here:
     """LangGraph's custom stream."""
     store: BaseStore | None = None
     """LangGraph's store; what is known in it outlives the run."""
+    depth: int = 0
+    """How many graphs it is nested in; parts of a graph are none."""
     run: str = ""
     """Tells apart the runs of one thread; empty where the caller gave LangGraph no `run_id`."""
 
@@ -97,10 +99,12 @@ def here(runtime: Runtime[Services]) -> Here:
     """Where the node of this runtime is."""
     info = runtime.execution_info
     assert info is not None, "a node has execution info"
+    place = whole_of(info.checkpoint_ns.rpartition("|")[0])
     return Here(
         services=_given(runtime.context, runtime.store),
         thread=info.thread_id or f"unsaved-{id(runtime.control):x}",
-        place=whole_of(info.checkpoint_ns.rpartition("|")[0]),
+        place=place,
+        depth=_depth(place),
         step=info.task_id,
         store=runtime.store,
         run=str((get_config().get("metadata") or {}).get("run_id") or ""),
@@ -111,17 +115,22 @@ def here(runtime: Runtime[Services]) -> Here:
 @contextmanager
 def part_of(place: Here) -> Iterator[None]:
     """A graph that is run in this context is part of the present one: it counts as no other."""
-    token = _whole.set(place.place)
+    token = _wholes.set((*_wholes.get(), place.place))
     try:
         yield
     finally:
-        _whole.reset(token)
+        _wholes.reset(token)
 
 
 def whole_of(place: str) -> str:
     """The place of the graph that the one at a place is part of; if of none, its own."""
-    whole = _whole.get()
-    return whole if whole is not None and place and place.rpartition("|")[0] == whole else place
+    around = _wholes.get()
+    return around[-1] if around and place and place.rpartition("|")[0] == around[-1] else place
+
+
+def _depth(place: str) -> int:
+    graphs = len(place.split("|")) if place else 0
+    return graphs - sum(len(whole) < len(place) for whole in _wholes.get())
 
 
 def _given(context: Services | None, store: BaseStore | None) -> Services:

@@ -93,6 +93,13 @@ class Poll:
         self._state = _joined(self._state, {"asked": asked, "results": {}, "revisions": {}})
         return await self._told(self._away, slot)
 
+    def leave(self, known: Swarm) -> None:
+        """A voice is gone; before a crash it may have heard that the vote is over."""
+        if self._last is None:
+            self._state = _joined(self._state, known)
+            self._at_work -= 1
+            self._go_on()
+
     def stop(self) -> None:
         """Let everyone wait: the step ends, and is gone on with some time later."""
         if self._last is None:
@@ -104,12 +111,13 @@ class Poll:
         mine: asyncio.Future[Word] = asyncio.get_running_loop().create_future()
         where[who] = mine
         self._at_work -= 1
-        if not self._at_work:
-            self._go_on()
+        self._go_on()
         return await mine
 
     def _go_on(self) -> None:
-        """Nobody is at work: what follows?"""
+        """What follows, once nobody is at work?"""
+        if self._at_work:
+            return
         step = proceed(self._as_it_stands(), self._election)
         if step.move != "work":
             self._tell_all(Word("over"))
@@ -177,6 +185,7 @@ def voice(
         except BaseException:
             poll.stop()
             raise
+        poll.leave(left)
         return {channel: left[channel] for channel in ("asked", "results", "revisions")}
 
     return voice

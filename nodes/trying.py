@@ -32,8 +32,7 @@ async def take(mine: Try) -> Outcome:
 
 async def _inside(mine: Try) -> Outcome:
     """A nested graph: its own agents pay for themselves, out of the envelopes around it too."""
-    depth = mine.here.place.count("|") + bool(mine.here.place) + 1
-    if depth > mine.policy.max_nesting:
+    if mine.here.depth >= mine.policy.max_nesting:
         why = f"graphs are nested deeper than {mine.policy.max_nesting} levels"
         return failed(mine, failure(mine, "refused", why))
     with around(mine.here, mine.envelopes):

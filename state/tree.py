@@ -1,6 +1,6 @@
 """What a manager in a tree remembers, how a tree is laid out, and the laws by which it goes on."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, JsonValue
@@ -30,6 +30,9 @@ from kapelle.state.task import (
 MANAGE, MERGE = "manage", "merge"
 """What a manager does itself, before and after its children, under these names."""
 
+LEAF, BRANCH = "leaf", "branch"
+"""Who works on an item, and on several."""
+
 Branching = int | Literal["auto"]
 """Children of one manager; chosen by the cost model."""
 
@@ -53,6 +56,8 @@ class Tree(Leaving, total=False):
     """What the manager wants of a child, where that is not the goal of the whole."""
     sent: list[str]
     """The children at work in this step."""
+    held: bool
+    """Whether a person may hold it, so that each of them goes on by itself."""
     results: Annotated[dict[str, Result], merge_results]
     """By child; of managing and merging as well."""
     revisions: Annotated[dict[str, Revision], merge_revisions]
@@ -256,6 +261,18 @@ def asking(state: Tree) -> list[Result]:
         for name, result in state["results"].items()
         if result.status == "waiting" and not is_due(result, orders.get(name))
     ]
+
+
+def may_be_held(state: Tree, graphs: Collection[str]) -> bool:
+    """Whether a person may hold the next step, and there is another child that must not wait.
+
+    Of `graphs`, by node, each may turn to a person before it has a result. A branch asks within.
+    """
+    if state["levels"] > 1:
+        return False
+    asks, sent = asking(state), [c for c in state["sent"] if c not in (MANAGE, MERGE)]
+    graph = any((child if state["levels"] == 0 else LEAF) in graphs for child in sent)
+    return len(asks) + len(sent) > 1 and (bool(asks) or graph)
 
 
 def once_more(result: Result, order: Revision | None, policy: Policy) -> Revision | None:

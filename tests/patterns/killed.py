@@ -33,7 +33,7 @@ from sqlalchemy import create_engine, select
 from kapelle.checkpoints import Database
 from kapelle.checkpoints.tables import blobs, checkpoints, payloads, writes
 from kapelle.graphs import hierarchy, manager_worker, marketplace, pipeline, swarm
-from kapelle.nodes.agent import FunctionAgent, agent, as_agent
+from kapelle.nodes.agent import FunctionAgent, GraphAgent, agent, as_agent
 from kapelle.nodes.in_memory import in_memory
 from kapelle.nodes.memory import Law, StoreMemory
 from kapelle.nodes.pattern import Pattern
@@ -261,15 +261,37 @@ def a_swarm(work: Work) -> Pattern:
     return swarm(peers, rule=Plurality(), same=by_key("vote"), policy=POLICY)
 
 
-def a_swarm_that_is_held(work: Work) -> Pattern:
-    """A person holds the first wave, within a peer that is a graph; the others vote meanwhile."""
+def a_line_that_asks(work: Work, shown: Callable[[str], JsonValue]) -> GraphAgent:
+    """Two stages, of which the second turns to a person."""
 
     @agent(name="asking")
     async def asking(task: Task, brief: Brief) -> Escalation:
-        made: JsonValue = {"vote": "x", "made": await work(task, brief)}
-        return Escalation(question="x?", evidence=made)
+        return Escalation(question="Is it so?", evidence=shown(await work(task, brief)))
 
-    graph = as_agent(pipeline([agent(name="first")(work), asking], policy=POLICY), name="graph")
+    return as_agent(pipeline([agent(name="first")(work), asking], policy=POLICY), name="graph")
+
+
+def a_chart_that_is_held(work: Work) -> Pattern:
+    """A person holds the only step, within a team; another fails meanwhile, and is redone."""
+
+    async def moody(task: Task, brief: Brief) -> str:
+        again = f"{task.id}-again" if brief.feedback else task.id
+        made = await work(task.model_copy(update={"id": again}), brief)
+        if not brief.feedback:
+            raise ValueError(made)
+        return made
+
+    chart = {
+        "law": a_line_that_asks(work, lambda made: made),
+        "web": agent(name="web")(moody),
+        "press": agent(name="press")(work),
+    }
+    return hierarchy(chart, merge=dict, policy=POLICY)
+
+
+def a_swarm_that_is_held(work: Work) -> Pattern:
+    """A person holds the first wave, within a peer that is a graph; the others vote meanwhile."""
+    graph = a_line_that_asks(work, lambda made: {"vote": "x", "made": made})
     peers = [voter(work, f"p{n}", answer) for n, answer in enumerate("yxxy")]
     return swarm([graph, *peers], rule=Plurality(), same=by_key("vote"), policy=POLICY)
 
@@ -339,6 +361,7 @@ GRAPHS: dict[str, Callable[[Work], Pattern]] = {
         a_tree,
         a_swarm,
         a_swarm_that_is_held,
+        a_chart_that_is_held,
         a_line_of_swarms,
         a_market,
     )
@@ -458,6 +481,7 @@ BEGINNINGS = {
     "a_tree": 12,
     "a_swarm": 5,
     "a_swarm_that_is_held": 6,
+    "a_chart_that_is_held": 5,
     "a_line_of_swarms": 12,
     "a_market": 8,
 }

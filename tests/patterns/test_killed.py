@@ -29,6 +29,7 @@ ONE_OF_EACH = [
     "a_swarm_that_is_held",
     "a_market_that_disagrees",
     "a_tree",
+    "a_chart_that_is_held",
 ]
 """A graph of each pattern; messages under way, and what is reconciled at the end, among them."""
 
