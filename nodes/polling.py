@@ -181,7 +181,7 @@ def voice(
         given = {**_swarm(), **state, "due": [slot] if slot else []}
         try:
             with part_of(place), one_limit(desk), _part_of(poll):
-                left = await graph.ainvoke(given)
+                left: Any = await graph.ainvoke(given)
         except BaseException:
             poll.stop()
             raise
