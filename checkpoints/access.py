@@ -5,14 +5,16 @@ import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TypeVar
 
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateSchema
 
 from kapelle.checkpoints.desk import Desk, Order
@@ -26,6 +28,9 @@ from kapelle.checkpoints.secret import OPTION, Secret
 from kapelle.state.errors import DatabaseFailed
 
 T = TypeVar("T")
+
+READERS = 4
+"""Threads that look things up at most, and connections that are kept open for it."""
 
 
 class Source:
@@ -48,6 +53,8 @@ class Source:
         self._max_bytes = max_bytes
         self.secret = secret
         self._lock = threading.Lock()
+        self._idle: list[Connection] = []
+        self._most_idle = READERS if address.engine is None else 0
 
     @cached_property
     def engine(self) -> Engine:
@@ -66,9 +73,43 @@ class Source:
         """Whether it was open at least once: what never was is hardly gone for a moment."""
         return "engine" in self.__dict__
 
-    def reading(self) -> Connection:
-        """A connection for one look."""
+    def connect(self) -> Connection:
+        """A connection to look at what there is."""
         return self._open().connect()
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection for one look; it stays open for the next, if the engine is ours."""
+        connection = self._idle_one() or self.connect()
+        fine = False
+        try:
+            yield connection
+            connection.rollback()
+            fine = True
+        except DBAPIError:
+            connection.invalidate()
+            self._let_go()  # the others may be as dead
+            raise
+        finally:
+            if not (fine and self._kept(connection)):
+                connection.close()
+
+    def _idle_one(self) -> Connection | None:
+        with self._lock:
+            return self._idle.pop() if self._idle else None
+
+    def _kept(self, connection: Connection) -> bool:
+        with self._lock:
+            keeps = len(self._idle) < self._most_idle
+            if keeps:
+                self._idle.append(connection)
+            return keeps
+
+    def _let_go(self) -> None:
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
 
     def writing(self) -> Connection:
         """A connection that writes."""
@@ -87,6 +128,8 @@ class Source:
 
     def close(self) -> None:
         """Close all connections."""
+        self._most_idle = 0
+        self._let_go()
         with self._lock:
             if self.known and self._address.engine is None:
                 self.engine.dispose()
@@ -112,7 +155,7 @@ class Access:
         self.tenant = exact("tenant", tenant, 64)
         self.source = source
         self.desk = Desk(source.writing, url=source.url)
-        self._readers = ThreadPoolExecutor(4, thread_name_prefix="kapelle-read")
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="kapelle-read")
         self.close = weakref.finalize(self, _close, self.desk, self._readers, source)
         """Write what was ordered, then let go; done at the latest when nobody uses it."""
 

@@ -143,7 +143,7 @@ class Database(Closing):
     def connect(self) -> Connection:
         """A connection of SQLAlchemy's, to look at the tables with. Close it soon."""
         with door(self.url):
-            return self._access.source.reading()
+            return self._access.source.connect()
 
     def services(self) -> Services:
         """What nodes may call, with journal, ledger, effects and memory in this database."""

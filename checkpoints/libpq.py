@@ -10,8 +10,9 @@ from typing import Any
 
 from psycopg import Connection, OperationalError
 from psycopg.abc import PQGen
+from psycopg.adapt import Transformer
 from psycopg.errors import error_from_result
-from psycopg.pq import ConnStatus, ExecStatus, TransactionStatus
+from psycopg.pq import ConnStatus, ExecStatus, Format, TransactionStatus
 from psycopg.pq.abc import PGresult
 from psycopg.waiting import Ready, Wait
 
@@ -44,8 +45,19 @@ class Pipe:
         name = self._prepared.get(sql) or self._new.get(sql) or self._prepare(sql, rows[0])
         for row in rows:
             values = [v if v is None or type(v) is bytes else str(v).encode() for v in row]
-            self._pg.send_query_prepared(name, values, [type(v) is bytes for v in row])
+            formats = [type(v) is bytes for v in row]
+            self._pg.send_query_prepared(name, values, formats, Format.BINARY)
         self._pg.flush()
+
+    def ask(self, sql: str, row: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """The rows a query finds, after all that was sent."""
+        self.send(sql, [row])
+        found = self._settled()
+        if found is None:
+            return []
+        its = Transformer(self._driver)
+        its.set_pgresult(found)
+        return its.load_rows(0, found.ntuples, tuple)
 
     def commit(self) -> None:
         """Commit after what was sent; once `settle` returned, it is durable."""
@@ -53,15 +65,21 @@ class Pipe:
 
     def settle(self) -> None:
         """Wait for all answers. If there is an error, the first is raised."""
-        if not self.is_open:
-            return
+        if self.is_open:
+            self._settled()
+
+    def _settled(self) -> PGresult | None:
+        """The rows that were found last."""
         self._pg.pipeline_sync()
-        failed = self._driver.wait(self._answers())
-        self._pg.exit_pipeline_mode()
+        try:
+            failed, found = self._driver.wait(self._answers())
+        finally:
+            self._pg.exit_pipeline_mode()
         new, self._new = self._new, {}
         if failed is not None:
             raise error_from_result(failed)
         self._prepared |= new
+        return found
 
     def _open(self) -> None:
         if self.is_open:
@@ -80,9 +98,9 @@ class Pipe:
         self._new[sql] = name
         return name
 
-    def _answers(self) -> PQGen[PGresult | None]:
-        """Hear all answers up to the sync; the first that is an error."""
-        first: PGresult | None = None
+    def _answers(self) -> PQGen[tuple[PGresult | None, PGresult | None]]:
+        """Hear all answers up to the sync: the first that is an error, the last with rows."""
+        failed = found = None
         while True:
             unsent = self._pg.flush()
             ready = yield Wait.RW if unsent else Wait.R
@@ -95,6 +113,8 @@ class Pipe:
                 if result is None:
                     continue
                 if result.status == ExecStatus.PIPELINE_SYNC:
-                    return first
+                    return failed, found
                 if result.status == ExecStatus.FATAL_ERROR:
-                    first = first or result
+                    failed = failed or result
+                elif result.status == ExecStatus.TUPLES_OK:
+                    found = result

@@ -106,9 +106,7 @@ class Statement:
         prefix = connection.get_execution_options()["kapelle_prefix"]
         if (dialect.name, prefix) not in self._compiled:
             built = self._build(dialect.name)
-            if dialect.driver == "psycopg":
-                dialect = NUMBERED
-            compiled = None if built is None else _compile(built, dialect, prefix, row)
+            compiled = None if built is None else _compile(built, _as_sent(dialect), prefix, row)
             self._compiled[dialect.name, prefix] = compiled
         return self._compiled[dialect.name, prefix]
 
@@ -193,14 +191,10 @@ class Query:
         for name, values in filled.items():
             given.update(zip(_labels(name, len(values)), values, strict=True))
         compiled = self._for(connection, {name: len(values) for name, values in filled.items()})
-        cursor = connection.connection.cursor()
         try:
-            cursor.execute(compiled.sql, compiled.parameters(given))
-            found = cursor.fetchall()
+            found = _found(connection, compiled.sql, compiled.parameters(given))
         except connection.dialect.loaded_dbapi.Error as error:
             raise DBAPIError(compiled.sql, None, error) from error
-        finally:
-            cursor.close()
         return [dict(zip(compiled.columns, row, strict=True)) for row in found]
 
     def _for(self, connection: Connection, sizes: Mapping[str, int]) -> "_Compiled":
@@ -208,6 +202,7 @@ class Query:
         prefix = connection.get_execution_options()["kapelle_prefix"]
         key = (dialect.name, prefix, *sizes.values())
         if key not in self._compiled:
+            dialect = _as_sent(dialect)
             query = self._build(partial(_among, sizes))
             compiled = _compile(query, dialect, prefix, None)
             self._compiled[key] = replaced(compiled, columns=tuple(query.selected_columns.keys()))
@@ -218,6 +213,23 @@ class Query:
 def _labels(name: str, size: int) -> tuple[str, ...]:
     """What the parameters of a list are called."""
     return tuple(f"{name}_{i}" for i in range(size))
+
+
+def _found(connection: Connection, sql: str, parameters: Any) -> Sequence[tuple[Any, ...]]:
+    if (pipe := _pipe(connection)) is not None:
+        return pipe.ask(sql, parameters)
+    cursor = connection.connection.cursor()
+    try:
+        cursor.execute(sql, parameters)
+        found: Sequence[tuple[Any, ...]] = cursor.fetchall()
+    finally:
+        cursor.close()
+    return found
+
+
+def _as_sent(dialect: Dialect) -> Dialect:
+    """The dialect in whose words a driver is told."""
+    return NUMBERED if dialect.driver == "psycopg" else dialect
 
 
 def _among(sizes: Mapping[str, int], column: ColumnElement[Any], name: str) -> ColumnElement[bool]:

@@ -1,5 +1,6 @@
 """Opening: what is missing or newer is refused in one line, anything else is set up."""
 
+import asyncio
 import gc
 import re
 import sqlite3
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 from langgraph.checkpoint.base import empty_checkpoint
-from sqlalchemy import create_engine, event, make_url
+from sqlalchemy import QueuePool, create_engine, event, make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from kapelle.checkpoints import Database
@@ -81,6 +82,16 @@ async def test_it_stands_on_an_engine_that_is_there(url: str) -> None:
         await database.saver.aput(at, empty_checkpoint(), {"source": "loop", "step": 7}, {})
     with engine.connect() as still:
         assert still.exec_driver_sql("SELECT count(*) FROM kapelle_checkpoints").scalar() == 1
+    engine.dispose()
+
+
+async def test_an_engine_that_is_there_gets_the_connections_back_that_looked(url: str) -> None:
+    engine = create_engine(url)
+    async with Database(engine) as database:
+        looks = (database.inbox.pending() for _ in range(8))
+        assert await asyncio.gather(*looks) == [[]] * 8
+        assert isinstance(engine.pool, QueuePool)
+        assert engine.pool.checkedout() == 0
     engine.dispose()
 
 

@@ -81,6 +81,17 @@ def test_the_first_error_is_raised_and_nothing_is_committed(driver: Any) -> None
     assert list(prepared) == [INSERT]
 
 
+def test_a_query_finds_what_was_sent_before_it(driver: Any) -> None:
+    pipe = Pipe(driver, {})
+    pipe.send(INSERT, [(1, b"\x00", "é"), (2, None, None)])
+    asked = "SELECT id, body, said, id = 1, id / 8.0::float8 FROM kept WHERE id <= $1 ORDER BY id"
+    assert pipe.ask(asked, (2,)) == [(1, b"\x00", "é", True, 0.125), (2, None, None, False, 0.25)]
+    assert pipe.ask(asked, (0,)) == []
+    assert not pipe.is_open
+    driver.rollback()
+    assert kept(driver) == []
+
+
 def test_more_is_sent_than_any_buffer_holds(driver: Any) -> None:
     pipe = Pipe(driver, {})
     pipe.send(INSERT, [(number, b"x" * 1_000, "") for number in range(20_000)])
