@@ -19,6 +19,9 @@ from kapelle.state.errors import DatabaseMissing, Misbuilt
 PREFIX = "kapelle_"
 """What the names of all tables, indexes and constraints begin with, if nothing else is said."""
 
+PREPARED = "kapelle_prepared"
+"""Where a connection that is ours alone keeps the statements PostgreSQL knows."""
+
 DRIVERS = {
     "sqlite": "sqlite+pysqlite",
     "sqlite+aiosqlite": "sqlite+pysqlite",
@@ -172,6 +175,8 @@ def connect(address: Address) -> Engine:
     elif address.url.get_backend_name() == "postgresql":
         engine = _server(address)
         event.listen(engine, "engine_connect", lambda c: _set_up_postgresql(c, address.schema))
+        if address.engine is None:
+            event.listen(engine, "connect", _prepare_ourselves)
     else:
         engine = _mysql(address)
         event.listen(engine, "engine_connect", _set_up_mysql)
@@ -187,8 +192,18 @@ def writing(engine: Engine) -> Connection:
         return engine.connect().execution_options(kapelle_writes=True)
     connection = engine.connect().execution_options(isolation_level="READ COMMITTED")
     if engine.dialect.name == "postgresql":
+        _prepare_ourselves(connection.connection.driver_connection, connection)
         _run_once(connection, "SET plan_cache_mode = force_generic_plan")
     return connection
+
+
+def _prepare_ourselves(driver: Any, known: Any) -> None:
+    """Statements are prepared as `libpq` says: psycopg, which forgets all in a rollback, must not.
+
+    A connection that others use as well is left as it is.
+    """
+    driver.prepare_threshold = None
+    known.info.setdefault(PREPARED, {})
 
 
 def _server(address: Address) -> Engine:

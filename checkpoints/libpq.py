@@ -28,7 +28,8 @@ _numbers = count()
 class Pipe:
     """A connection's pipeline: what is sent is done in this order, in one transaction."""
 
-    def __init__(self, driver: Connection[Any], prepared: Prepared) -> None:
+    def __init__(self, driver: Connection[Any], prepared: Prepared | None) -> None:
+        """`prepared`: what is known already, added to; None: nothing is to be prepared."""
         self._driver = driver
         self._pg = driver.pgconn
         self._prepared = prepared
@@ -42,11 +43,15 @@ class Pipe:
     def send(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
         """Have a statement with `$1`, `$2`, … run once a row, all rows of the same types."""
         self._open()
-        name = self._prepared.get(sql) or self._new.get(sql) or self._prepare(sql, rows[0])
+        name = None if self._prepared is None else self._named(sql, rows[0])
         for row in rows:
             values = [v if v is None or type(v) is bytes else str(v).encode() for v in row]
             formats = [type(v) is bytes for v in row]
-            self._pg.send_query_prepared(name, values, formats, Format.BINARY)
+            if name is None:
+                how = (sql.encode(), values, _types(row), formats, Format.BINARY)
+                self._pg.send_query_params(*how)
+            else:
+                self._pg.send_query_prepared(name, values, formats, Format.BINARY)
         self._pg.flush()
 
     def ask(self, sql: str, row: Sequence[Any]) -> list[tuple[Any, ...]]:
@@ -61,6 +66,7 @@ class Pipe:
 
     def commit(self) -> None:
         """Commit after what was sent; once `settle` returned, it is durable."""
+        self._open()
         self._pg.send_query_params(b"COMMIT", None)
 
     def settle(self) -> None:
@@ -78,7 +84,8 @@ class Pipe:
         new, self._new = self._new, {}
         if failed is not None:
             raise error_from_result(failed)
-        self._prepared |= new
+        if self._prepared is not None:
+            self._prepared |= new
         return found
 
     def _open(self) -> None:
@@ -91,12 +98,12 @@ class Pipe:
             how = "" if level is None else " ISOLATION LEVEL " + level.name.replace("_", " ")
             self._pg.send_query_params(f"BEGIN{how}".encode(), None)
 
-    def _prepare(self, sql: str, row: Sequence[Any]) -> bytes:
-        name = b"kapelle_%d" % next(_numbers)
-        types = [BYTEA if type(value) is bytes else 0 for value in row]
-        self._pg.send_prepare(name, sql.encode(), types)
-        self._new[sql] = name
-        return name
+    def _named(self, sql: str, row: Sequence[Any]) -> bytes:
+        known = self._prepared or {}
+        if sql not in known and sql not in self._new:
+            self._new[sql] = b"kapelle_%d" % next(_numbers)
+            self._pg.send_prepare(self._new[sql], sql.encode(), _types(row))
+        return known.get(sql) or self._new[sql]
 
     def _answers(self) -> PQGen[tuple[PGresult | None, PGresult | None]]:
         """Hear all answers up to the sync: the first that is an error, the last with rows."""
@@ -118,3 +125,7 @@ class Pipe:
                     failed = failed or result
                 elif result.status == ExecStatus.TUPLES_OK:
                     found = result
+
+
+def _types(row: Sequence[Any]) -> list[int]:
+    return [BYTEA if type(value) is bytes else 0 for value in row]

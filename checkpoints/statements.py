@@ -30,7 +30,7 @@ from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.dialects.postgresql import psycopg
 from sqlalchemy.exc import DBAPIError
 
-from kapelle.checkpoints.engine import PREFIX
+from kapelle.checkpoints.engine import PREFIX, PREPARED
 
 if TYPE_CHECKING:
     from kapelle.checkpoints.libpq import Pipe
@@ -160,7 +160,7 @@ def _pipe(connection: Connection) -> "Pipe | None":
     from kapelle.checkpoints.libpq import Pipe  # noqa: PLC0415  # psycopg may not be there
 
     driver: Any = connection.connection.driver_connection
-    return Pipe(driver, connection.info.setdefault("kapelle_prepared", {}))
+    return Pipe(driver, connection.info.get(PREPARED))
 
 
 def _lacks_tenant(connection: Connection, error: Any) -> str | None:

@@ -92,6 +92,15 @@ def test_a_query_finds_what_was_sent_before_it(driver: Any) -> None:
     assert kept(driver) == []
 
 
+def test_what_is_not_prepared_comes_to_the_same(driver: Any) -> None:
+    pipe = Pipe(driver, None)
+    pipe.send(INSERT, [(1, b"\x00\xff", "é"), (2, None, None)])
+    assert pipe.ask("SELECT id FROM kept WHERE body = $1", (b"\x00\xff",)) == [(1,)]
+    pipe.commit()
+    pipe.settle()
+    assert kept(driver) == [(1, b"\x00\xff", "é"), (2, None, None)]
+
+
 def test_more_is_sent_than_any_buffer_holds(driver: Any) -> None:
     pipe = Pipe(driver, {})
     pipe.send(INSERT, [(number, b"x" * 1_000, "") for number in range(20_000)])

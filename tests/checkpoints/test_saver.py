@@ -233,6 +233,20 @@ def test_the_loser_of_a_batch_does_not_spoil_it(database: Database) -> None:
     assert count(database, checkpoints) == 3
 
 
+async def test_what_is_refused_leaves_nothing_behind_that_hinders_later_orders(
+    database: Database,
+) -> None:
+    head = put(database, config(), x=0)
+    for number in range(3):
+        for _ in range(10):  # so often that the driver remembers how
+            await database.saver.adelete_thread("other")
+        ahead = put(database, head, x=number)
+        with pytest.raises(ThreadBusy):
+            put(database, head, x=-1)
+        head = ahead
+    assert values(database, config()) == {"x": 2}
+
+
 async def test_a_run_may_begin_again_at_an_old_checkpoint(database: Database) -> None:
     app = growing(3).compile(checkpointer=database.saver)
     await app.ainvoke({"texts": []}, config())
