@@ -3,7 +3,9 @@
 import asyncio
 import importlib
 import os
+import ssl
 from collections.abc import AsyncGenerator, Callable
+from functools import cache
 from typing import Any, Generic, TypeVar
 
 from langchain_core.language_models import BaseChatModel
@@ -96,10 +98,18 @@ class PerLoop(Generic[T]):
         return self._alive[loop][0]
 
 
+@cache
+def trusted() -> ssl.SSLContext:
+    """Whom connections trust, read once: for each client anew it takes longer than a short call."""
+    import httpx  # noqa: PLC0415 - loaded already, by the model
+
+    return httpx.create_ssl_context()
+
+
 async def _connections() -> AsyncGenerator[Any]:
     from openai import DefaultAsyncHttpxClient  # noqa: PLC0415 - loaded already, by the model
 
-    client = DefaultAsyncHttpxClient()
+    client = DefaultAsyncHttpxClient(verify=trusted())
     try:
         yield client
     finally:

@@ -26,6 +26,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -41,6 +42,7 @@ from kapelle.drills.answers import (
     Slow,
 )
 from kapelle.drills.openai_wire import chunks, completion, event
+from kapelle.nodes.chat_model import trusted
 
 if TYPE_CHECKING:
     from langchain_openai import ChatOpenAI
@@ -103,8 +105,15 @@ class LoopbackModel:
         """A ChatOpenAI that talks to this server; `settings` go to its constructor."""
         from langchain_openai import ChatOpenAI  # noqa: PLC0415 - heavy; not needed to serve
 
-        given = {"model": "loopback", "api_key": "loopback", "base_url": self.url, "max_retries": 0}
-        return ChatOpenAI(**{**given, "stream_usage": True, **settings})
+        given = {
+            "model": "loopback",
+            "api_key": "loopback",
+            "base_url": self.url,
+            "max_retries": 0,
+            "stream_usage": True,
+            "http_client": _sync_client(),
+        }
+        return ChatOpenAI(**{**given, **settings})
 
     def close(self) -> None:
         """Stop: whoever still waits for an answer gets none."""
@@ -257,6 +266,14 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in {**headers, **({} if self._owner.keep_alive else _CLOSE)}.items():
             self.send_header(name, value)
         self.end_headers()
+
+
+@cache
+def _sync_client() -> Any:
+    """One for all: its certificates, needless here, are not read for each server."""
+    import httpx  # noqa: PLC0415 - loaded already, by the model
+
+    return httpx.Client(verify=trusted())
 
 
 def _cut(connection: socket.socket) -> None:
