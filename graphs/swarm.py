@@ -118,7 +118,7 @@ def swarm(
     alone = _voice(nodes, election, graph.steps)
 
     graph.add_node("open", opening(limits))
-    graph.add_node("tally", count(election))
+    graph.add_node("tally", count(election, [peer.card for peer in crowd.values()]))
     nexts = _answering(graph, nodes, gate(limits), back_to="tally")
     graph.add_node("voice", voice(alone, election, limits), input_schema=Seat)
 

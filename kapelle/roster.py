@@ -15,7 +15,7 @@ from kapelle.showing import bounded, columns, in_short, listed, when
 from kapelle.state.errors import DatabaseMissing, Refused
 from kapelle.state.policy import Policy
 from kapelle.state.reputation import OVERALL, Outcome, Record, record_of
-from kapelle.state.skills import AgentCard, fits
+from kapelle.state.skills import AgentCard, fits, identity
 from kapelle.state.task import Task
 
 LAST = 10
@@ -89,8 +89,9 @@ async def roster(db: Database, skill: str = "") -> list[Known]:
     for name, introduced in cards.items():
         known = _remembered(found.get(name), introduced)
         found[name] = replace(known, outcomes=await known_outcomes(db.store, name))
-    for name in breakers.keys() & found:
-        found[name] = replace(found[name], broken=breakers[name].open)
+    for name, known in found.items():
+        breaker = breakers.get(identity(known.card))
+        found[name] = replace(known, broken=breaker is not None and breaker.open)
     wanted = Task(goal="be found", skills=(skill,) if skill else ())
     return [known for _, known in sorted(found.items()) if fits(known.card, wanted)]
 

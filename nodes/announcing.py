@@ -93,7 +93,7 @@ def announce(
             for name in sorted(cards)
             if (fitting := tuple(t.id for t in due if fits(cards[name], t, ontology)))
         }
-        invited = called(able, await ailing(place, policy, able))
+        invited = called(able, await ailing(place, policy, (cards[name] for name in able)))
         for name in able:
             if name not in invited:
                 place.tell("choice", "not called", agent=name, why="it failed too often lately",

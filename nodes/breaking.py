@@ -12,10 +12,11 @@ from kapelle.nodes.agent import Agent
 from kapelle.nodes.here import Here
 from kapelle.state.breaker import SICK, Admission, Breaker, admits, newer, observed, probing
 from kapelle.state.policy import Policy
+from kapelle.state.skills import AgentCard, identity
 from kapelle.state.task import Attempt
 
 SPACE = ("kapelle", "breakers")
-"""Where the store keeps them, by the agent's name."""
+"""Where the store keeps them, by the identity of the agent's card: a namesake has its own."""
 
 FRESH = 1.0
 """Seconds that what was read from the store is believed."""
@@ -26,14 +27,14 @@ MOST = 1_000
 
 @dataclass
 class _Known:
-    """What this process knows of agents."""
+    """What this process knows of agents, each by its identity."""
 
     breakers: dict[str, Breaker] = field(default_factory=dict)
     read: float = float("-inf")
     """When the store was read last; Unix time in seconds."""
 
-    def of(self, name: str) -> Breaker:
-        return self.breakers.get(name, Breaker())
+    def of(self, who: str) -> Breaker:
+        return self.breakers.get(who, Breaker())
 
 
 _known: WeakKeyDictionary[Any, _Known] = WeakKeyDictionary()
@@ -43,10 +44,10 @@ async def admission(here: Here, agent: Agent, policy: Policy) -> Admission:
     """Whether an agent may be called now; if only as a probe, this is the probe."""
     if not policy.breaker_window or agent.where == "graph":
         return "closed"
-    known, name, now = await _read(here), agent.card.name, here.services.clock.now()
-    way = admits(known.of(name), now, policy)
+    known, who, now = await _read(here), identity(agent.card), here.services.clock.now()
+    way = admits(known.of(who), now, policy)
     if way == "probe":
-        await _change(here, known, name, probing(known.of(name), now))
+        await _change(here, known, who, probing(known.of(who), now))
     return way
 
 
@@ -57,28 +58,29 @@ async def observe(
     kind = attempt.failure.kind if attempt.failure else None
     if not policy.breaker_window or (kind is not None and kind not in SICK):
         return
-    known, name, now = _mine(here), agent.card.name, here.services.clock.now()
-    before = known.of(name)
+    known, who, now = _mine(here), identity(agent.card), here.services.clock.now()
+    before = known.of(who)
     after = observed(before, now, policy, good=kind is None, probe=way == "probe")
     if after.open == before.open and after.since == before.since:
-        known.breakers[name] = after
+        known.breakers[who] = after
         return
-    await _change(here, known, name, after)
+    await _change(here, known, who, after)
     what, why = ("opened", "it failed too often") if after.open else ("closed", "it is well again")
+    name = agent.card.name
     here.tell("choice", f"breaker {what}", agent=name, why=why, mark=after.since)
 
 
-async def ailing(here: Here, policy: Policy, names: Iterable[str]) -> dict[str, int]:
-    """The agents whose breaker is open, each with the tasks it may have now: one, or none."""
+async def ailing(here: Here, policy: Policy, cards: Iterable[AgentCard]) -> dict[str, int]:
+    """The agents whose breaker is open, by name, each with the tasks it may have: one, or none."""
     if not policy.breaker_window:
         return {}
     known, now = await _read(here), here.services.clock.now()
-    ways = {name: admits(known.of(name), now, policy) for name in names}
+    ways = {card.name: admits(known.of(identity(card)), now, policy) for card in cards}
     return {name: int(way == "probe") for name, way in ways.items() if way != "closed"}
 
 
 async def known_breakers(store: BaseStore) -> dict[str, Breaker]:
-    """The breakers that runs wrote down, by agent; what cannot be read is left out."""
+    """The breakers that runs wrote down, by identity; what cannot be read is left out."""
     found: dict[str, Breaker] = {}
     for item in await store.asearch(SPACE, limit=MOST):
         try:
@@ -99,13 +101,13 @@ async def _read(here: Here) -> _Known:
     known, now = _mine(here), here.services.clock.now()
     if here.store is not None and not 0 <= now - known.read < FRESH:
         known.read = now  # whoever comes meanwhile does not wait
-        for name, shared in (await known_breakers(here.store)).items():
-            known.breakers[name] = newer(known.of(name), shared)
+        for who, shared in (await known_breakers(here.store)).items():
+            known.breakers[who] = newer(known.of(who), shared)
     return known
 
 
-async def _change(here: Here, known: _Known, name: str, breaker: Breaker) -> None:
-    known.breakers[name] = breaker
+async def _change(here: Here, known: _Known, who: str, breaker: Breaker) -> None:
+    known.breakers[who] = breaker
     if here.store is not None:
         told = breaker.model_copy(update={"recent": ()})
-        await here.store.aput(SPACE, name, told.model_dump(mode="json"))
+        await here.store.aput(SPACE, who, told.model_dump(mode="json"))

@@ -100,7 +100,7 @@ def follow(cards: Sequence[AgentCard], policy: Policy, *, judged: bool) -> Follo
         if stand == "waiting" and now.escalation is not None:
             to = "review" if in_doubt(now) else "approve"
         elif stand == "due":
-            sick = await ailing(place, policy, [card.name for card in cards])
+            sick = await ailing(place, policy, cards)
             orders = {task.id: wanted} if wanted else {}
             to = assign([task], cards, orders, sick).get(task.id, "")
             place.tell("choice", "assigned", task=task.id, agent=to, why="by skill",

@@ -72,7 +72,7 @@ def gather(workers: Sequence[Agent], policy: Policy, *, judged: bool = False) ->
             place.tell("escalation", "asked", task=ask.task, why=ask.reason, mark=mark)
         move = next_move(now, policy)
         if move == "work":
-            sick = await ailing(place, policy, [card.name for card in cards])
+            sick = await ailing(place, policy, cards)
             assigned = _assigned(now, cards, place, sick)
             update |= {"assigned": assigned, "held": _may_be_held(now, workers, assigned)}
             update |= {"mail": mailed(now["results"], policy.channels, now["passed"])}

@@ -6,13 +6,12 @@ one, and two runs that record at once lose nothing. Without a store, an outcome 
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Any
 
 from langgraph.store.base import BaseStore, Item, PutOp, SearchOp
 
 from kapelle.state.reputation import Outcome
-from kapelle.state.skills import AgentCard
+from kapelle.state.skills import AgentCard, identity
 
 KEPT = 256
 """Outcomes that are kept of one agent, the newest."""
@@ -75,7 +74,8 @@ async def introduce(
     for card, place, items in zip(cards, places, found, strict=True):
         listed = items if isinstance(items, list) else []
         known = {item.key: item.value for item in listed if isinstance(item, Item)}
-        owner, mine = min(known, key=lambda key: _since(known[key], key), default=""), _digest(card)
+        owner = min(known, key=lambda key: _since(known[key], key), default="")
+        mine = identity(card)
         known_as[card.name] = card.name if owner in ("", mine) else f"{card.name} #{mine[:8]}"
         if mine in known or len(known) < NAMESAKES:
             since = known[mine].get("since", 0.0) if mine in known else now
@@ -120,12 +120,6 @@ def label(agent: str) -> str:
 def _since(value: Mapping[str, Any], key: str) -> tuple[float, str]:
     """When a card first came."""
     return value.get("since", 0.0), key
-
-
-def _digest(card: AgentCard) -> str:
-    """Names a card by what its agent is; what it asks and expects may change from day to day."""
-    said = card.model_dump_json(exclude={"tier", "top", "price", "seconds", "confidence"})
-    return sha256(said.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def _age(outcome: Outcome) -> tuple[float, str]:

@@ -1,5 +1,6 @@
 """The count: fold in what came back, decide what is next, record it."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from langgraph.runtime import Runtime
@@ -29,6 +30,7 @@ from kapelle.state.outcome import (
 )
 from kapelle.state.policy import Policy
 from kapelle.state.shortage import ask_for_more, goes_on, once_funded
+from kapelle.state.skills import AgentCard
 from kapelle.state.swarm import Election, Round, Swarm, merge_slots
 from kapelle.state.task import Failure
 from kapelle.state.voices import voices
@@ -82,8 +84,8 @@ def opening(policy: Policy) -> Opener:
     return open_ballot
 
 
-def count(election: Election) -> Counter:
-    """The node every other returns to."""
+def count(election: Election, cards: Sequence[AgentCard]) -> Counter:
+    """The node every other returns to; `cards` are the peers'."""
 
     async def tally(state: Swarm, runtime: Runtime[Services]) -> dict[str, Any]:
         close_boards(runtime)
@@ -91,7 +93,7 @@ def count(election: Election) -> Counter:
         update = _answered(state) if state["answer"] else {}
         if update.get("result") is None:
             now: Swarm = {**state, **update}  # type: ignore[typeddict-item]
-            sick = await ailing(place, election.policy, election.peers)
+            sick = await ailing(place, election.policy, cards)
             update |= _next(now, election.asking_last(sick), place)
         result = update.get("result")
         if result is not None:

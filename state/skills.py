@@ -3,6 +3,8 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from functools import lru_cache
+from hashlib import sha256
 from typing import Any, Self
 
 import yaml  # type: ignore[import-untyped]
@@ -141,6 +143,27 @@ class AgentCard(Noun):
     @field_serializer("output", when_used="json")
     def _schema(self, output: type[BaseModel] | None) -> object:
         return output.model_json_schema() if output else self.output_schema
+
+
+def identity(card: AgentCard) -> str:
+    """Names an agent by what it is; what it asks and expects may change from day to day.
+
+    >>> ann = AgentCard(name="ann", skills=("math",))
+    >>> identity(ann) == identity(ann.model_copy(update={"price": 7}))
+    True
+    >>> identity(ann) == identity(AgentCard(name="ann", skills=("law",)))
+    False
+    """
+    try:
+        return _identity(card)
+    except TypeError:  # a card that was read from JSON can't be remembered
+        return _identity.__wrapped__(card)
+
+
+@lru_cache(1_024)
+def _identity(card: AgentCard) -> str:
+    said = card.model_dump_json(exclude={"tier", "top", "price", "seconds", "confidence"})
+    return sha256(said.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def is_a(skill: str, wanted: str) -> bool:

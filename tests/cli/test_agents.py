@@ -21,7 +21,7 @@ from kapelle.nodes.registry import InstalledRegistry
 from kapelle.state.breaker import Breaker
 from kapelle.state.errors import Misbuilt
 from kapelle.state.reputation import Outcome
-from kapelle.state.skills import AgentCard
+from kapelle.state.skills import AgentCard, identity
 from kapelle.state.task import Task
 from tests.cli.conftest import Call
 from tests.cli.looking import is_one_line
@@ -144,8 +144,13 @@ def test_a_card_cannot_take_a_name_the_database_knows(call: Call) -> None:
 def test_whom_runs_leave_alone_is_not_well(call: Call) -> None:
     async def open_breaker() -> None:
         async with Database("kapelle.db") as db:
-            await db.store.aput(SPACE, "ann", Breaker(open=True, since=1.0).model_dump())
-            await db.store.aput(SPACE, "dr. bob", Breaker(since=1.0).model_dump())
+            for card, left_alone in (
+                (AgentCard(name="ann", skills=("math",)), True),
+                (AgentCard(name="dr. bob"), False),
+                (AgentCard(name="dr. bob", skills=("crime",)), True),  # another of that name
+            ):
+                breaker = Breaker(open=left_alone, since=1.0)
+                await db.store.aput(SPACE, identity(card), breaker.model_dump())
 
     VirtualClock().run(open_breaker())
     health = {k["card"]["name"]: k["health"] for k in json.loads(call("agents", "--json").stdout)}

@@ -14,6 +14,7 @@ from kapelle.nodes.in_memory import in_memory
 from kapelle.nodes.measuring import known_outcomes
 from kapelle.state.ballot import Plurality
 from kapelle.state.policy import Policy
+from kapelle.state.skills import AgentCard, identity
 from kapelle.state.task import Reply, Result, Task
 from kapelle.state.verdict import Verdict
 from tests.patterns.conftest import Saver
@@ -128,7 +129,7 @@ async def test_the_next_run_knows_through_the_store_and_does_not_ask_it(crew: Cr
         run.graph.store = store
         await run.go()
     (item,) = await store.asearch(SPACE)
-    assert (item.key, item.value["open"]) == ("sick", True)
+    assert (item.key, item.value["open"]) == (identity(sick.card), True)
     assert [name for name, _ in crew.by].count("sick") == 2
 
 
@@ -167,9 +168,19 @@ async def test_with_nobody_else_its_work_fails_at_once_and_says_why(crew: Crew) 
     assert failures == {"raised", "unavailable"}
 
 
-async def broke(store: InMemoryStore, name: str) -> None:
+async def broke(store: InMemoryStore, name: str, **more: Any) -> None:
     """Another run saw an agent fail too often, just now."""
-    await store.aput(SPACE, name, {"open": True, "since": in_memory().clock.now(), "recent": []})
+    broken = {"open": True, "since": in_memory().clock.now(), "recent": []}
+    await store.aput(SPACE, identity(AgentCard(name=name, **more)), broken)
+
+
+async def test_a_namesake_is_not_left_alone_for_what_another_did(crew: Crew) -> None:
+    store = InMemoryStore()
+    await broke(store, "ann", skills=("math",))
+    run = Run(a_crowd(crew, 2, crew.worker("ann"), crew.worker("bob")))
+    run.graph.store = store
+    await run.go()
+    assert {name for name, _ in crew.by} == {"ann", "bob", "planner"}
 
 
 @pytest.mark.parametrize("alone", [False, True])
