@@ -1,8 +1,9 @@
 """What can't all hold: found exactly, the same for any order of arrival and any repetition."""
 
+import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 from pydantic import JsonValue
 
@@ -67,7 +68,9 @@ def contradictions(
         found += _broken(constraint, said)
     held = {named(decision.key) for decision in context.decisions} if promises else set()
     found += _omitted(promises or {}, {name for name, one in said.items() if one.claims} | held)
-    return tuple(sorted(found, key=_place))
+    found.sort(key=_place)
+    alike = (list(those) for _, those in groupby(found, _place))
+    return tuple(c for those in alike for c in (_by_text(those) if len(those) > 1 else those))
 
 
 def conflicting_pairs(found: Contradiction) -> int:
@@ -203,8 +206,9 @@ def _side(said: Said, normals: Sequence[Normal], group: Iterable[int]) -> Side:
 
 
 def _in_order(sides: Iterable[Side]) -> list[Side]:
+    """Sides in an order of their own: no two begin with the same claim."""
     listed = list(sides)
-    return sorted(listed, key=Noun.model_dump_json) if len(listed) > 1 else listed
+    return sorted(listed, key=lambda s: _words(s.claims[0])[1:]) if len(listed) > 1 else listed
 
 
 def _once(claims: Iterable[Claim]) -> tuple[Claim, ...]:
@@ -212,8 +216,17 @@ def _once(claims: Iterable[Claim]) -> tuple[Claim, ...]:
     claims = tuple(claims)
     if len(claims) == 1:
         return claims
-    unique = {claim.model_dump_json(): claim for claim in claims}
-    return tuple(unique[text] for text in sorted(unique, key=lambda t: (-unique[t].confidence, t)))
+    unique = {_words(claim): claim for claim in claims}
+    return tuple(unique[words] for words in sorted(unique))
+
+
+def _words(claim: Claim) -> tuple[float, str, str, str, str, str, int]:
+    """All that a claim says, to be compared."""
+    value = claim.value
+    text = json.dumps(value) if isinstance(value, list | dict) else repr(value)
+    return (
+        -claim.confidence, text, claim.evidence, claim.by, claim.task, claim.key, claim.version
+    )  # fmt: skip
 
 
 def _misfits(value: Normal) -> bool:
@@ -385,5 +398,9 @@ def _pairs(many: int) -> int:
     return many * (many - 1) // 2
 
 
-def _place(found: Contradiction) -> tuple[str, str, str]:
-    return found.key, found.kind, Noun.model_dump_json(found)
+def _place(found: Contradiction) -> tuple[str, str]:
+    return found.key, found.kind
+
+
+def _by_text(found: Iterable[Contradiction]) -> list[Contradiction]:
+    return sorted(found, key=Noun.model_dump_json)
