@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kapelle.graphs import manager_worker, marketplace
+from kapelle.graphs import hierarchy, manager_worker, marketplace, pipeline
 from kapelle.nodes.agent import agent
 from kapelle.nodes.in_memory import in_memory
 from kapelle.nodes.pattern import Pattern
@@ -117,3 +117,42 @@ async def test_same_seed_same_awards(rule: Rule, seed: int) -> None:
     one, many = await awarded(rule, seed, 1), await awarded(rule, seed, 16)
     assert one == many
     assert {"awarded", "refuse", "failure"} <= {what for _, what, *_ in one[1]}
+
+
+def moody(seed: int, name: str) -> Any:
+    """An agent that takes its time, and sometimes fails, by seed, task and what it was told."""
+
+    async def work(task: Task, brief: Brief) -> object:
+        chance = random.Random(f"{seed}/{name}/{task.id}/{len(brief.feedback)}")
+        for _ in range(chance.randrange(5)):
+            await asyncio.sleep(0)
+        if chance.random() < 0.3:
+            raise ValueError("seeded")
+        return chance.randrange(10)
+
+    return agent(name=name)(work)
+
+
+def a_stream(seed: int, policy: Policy) -> Pattern:
+    """Three stages with a gate that sends work back."""
+    return pipeline([moody(seed, f"s{n}") for n in range(3)], gates=lambda made: made != 3,
+                    policy=policy)  # fmt: skip
+
+
+def a_tree(seed: int, policy: Policy) -> Pattern:
+    """Two levels of managers, and leaves that are redone."""
+    return hierarchy(moody(seed, "leaf"), merge=sum, branching=5, policy=policy)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("build", [a_stream, a_tree])
+async def test_same_seed_same_course_of_every_item(
+    build: Callable[[int, Policy], Pattern], seed: int
+) -> None:
+    def limits(parallel: int) -> Policy:
+        return Policy(seed=seed, parallel=parallel, backoff=0, attempts=1, breaker_window=0)
+
+    task = Task(goal="all", inputs={"items": list(range(24))})
+    one, many = [await told(build(seed, limits(n)), task) for n in (1, 16)]
+    assert one == many
+    assert any("seeded" in why for *_, why in one[1]), "some failed"

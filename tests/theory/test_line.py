@@ -27,18 +27,39 @@ def test_the_odds_are_those_of_the_paper_s_example() -> None:
     assert (round(odds.stopped, 4), round(odds.cost, 3)) == (0.0026, 6.512)
 
 
-def simulated(rule: Rule, runs: int, *, recall: float, false_alarm: float, seed: int) -> Odds:
-    """Lines of independent stages under a rule for gates."""
+Skill = Callable[[random.Random], float]
+
+
+def independent(lot: random.Random) -> float:
+    """Stages of each line are as good as those of any other."""
+    return P
+
+
+def together(lot: random.Random) -> float:
+    """Stages of one line err together: how good they are is drawn for each line, .9 on average."""
+    return lot.betavariate(8.1, 0.9)
+
+
+def simulated(
+    rule: Rule,
+    runs: int,
+    *,
+    recall: float,
+    false_alarm: float,
+    seed: int,
+    skill: Skill = independent,
+) -> Odds:
+    """Lines of stages under a rule for gates."""
     lot = random.Random(seed)
     right = wrong = stopped = 0
     cost = 0.0
     for _ in range(runs):
-        clean, through = True, True
+        clean, through, sure = True, True, skill(lot)
         for _ in range(STAGES):
             way: Pass = "again"
             good, rounds = True, 0
             while way == "again":
-                good = lot.random() < P
+                good = lot.random() < sure
                 alarm = lot.random() < (false_alarm if good else recall)
                 cost += 1 + PRICE
                 verdict = Verdict(decision="revise" if alarm else "accept")
@@ -68,6 +89,29 @@ def test_lines_end_as_often_as_the_law_says(false_alarm: float) -> None:
                      gate_cost=PRICE)  # fmt: skip
     assert agrees(simulated(at_gate, runs, recall=RECALL, false_alarm=false_alarm, seed=1), said,
                   runs)  # fmt: skip
+
+
+def test_lines_whose_stages_err_together_end_as_their_mixture_says() -> None:
+    """20,000 lines, beta-binomial with correlation .1, by the midpoint rule; not as independent."""
+    runs, cells = 20_000, 20_000
+    grid = [(n + 0.5) / cells for n in range(cells)]
+    weights = [p**7.1 * (1 - p) ** -0.1 for p in grid]
+    terms: dict[str, Any] = {"recall": RECALL, "retries": RETRIES, "stages": STAGES}
+    known = [line_odds(p, **terms, gate_cost=PRICE) for p in grid]
+
+    def mean(of: Callable[[Odds], float]) -> float:
+        return sum(w * of(odds) for w, odds in zip(weights, known, strict=True)) / sum(weights)
+
+    said = Odds(right=mean(lambda o: o.right), wrong=mean(lambda o: o.wrong),
+                stopped=mean(lambda o: o.stopped), cost=mean(lambda o: o.cost))  # fmt: skip
+    seen = simulated(at_gate, runs, recall=RECALL, false_alarm=0, seed=1, skill=together)
+    assert agrees(seen, said, runs)
+    assert not agrees(seen, line_odds(P, **terms, gate_cost=PRICE), runs)
+    assert not agrees(
+        simulated(one_retry_less, runs, recall=RECALL, false_alarm=0, seed=1, skill=together),
+        said,
+        runs,
+    )
 
 
 def ignores_its_gate(result: Result, verdict: Any, rounds: int, policy: Policy) -> Pass:

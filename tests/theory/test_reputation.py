@@ -43,9 +43,14 @@ def believe_more(record: Record, outcome: Outcome) -> Record:
     return record.after(outcome.model_copy(update={"score": 1.0}), POLICY.decay)
 
 
-def winners(seed: int, learning: Learn) -> list[str]:
-    """Who is awarded one task after the other."""
-    lot = random.Random(seed)
+def winners(seed: int, learning: Learn, rho: float = 0) -> list[str]:
+    """Who is awarded one task after the other.
+
+    With a correlation, outcomes of an agent go well or badly together: how often is drawn for each.
+    """
+    lot, scale = random.Random(seed), (1 - rho) / rho if rho else 0.0
+    true = {name: lot.betavariate(p * scale, (1 - p) * scale) if rho else p
+            for name, p in TRUE.items()}  # fmt: skip
     policy = POLICY.model_copy(update={"seed": seed})
     records = dict.fromkeys(SAID, Record())
     won = []
@@ -60,7 +65,7 @@ def winners(seed: int, learning: Learn) -> list[str]:
             for name, said in SAID.items()
         ]  # fmt: skip
         winner = award_by("best_value", bids, [task], policy)[task.id].bid.agent
-        score = float(lot.random() < TRUE[winner])
+        score = float(lot.random() < true[winner])
         outcome = Outcome(
             id=task.id, agent=winner, skills=("math.algebra", "math"), score=score, at=number
         )
@@ -69,9 +74,9 @@ def winners(seed: int, learning: Learn) -> list[str]:
     return won
 
 
-def share(learning: Learn) -> tuple[float, float]:
+def share(learning: Learn, rho: float = 0) -> tuple[float, float]:
     """The liar's share of the first award, and of those from the 20th on; over all runs."""
-    runs = [winners(seed, learning) for seed in range(RUNS)]
+    runs = [winners(seed, learning, rho) for seed in range(RUNS)]
     first = fmean(run[0] == "liar" for run in runs)
     return first, fmean(name == "liar" for run in runs for name in run[20:])
 
@@ -80,6 +85,12 @@ def test_a_liar_loses_its_share_within_20_awards() -> None:
     first, later = share(learn)
     assert first == 1, "at first it is believed"
     assert later < 0.02, "a fair share were 0.25"
+
+
+def test_a_liar_loses_its_share_too_where_outcomes_go_together() -> None:
+    """100 runs, beta-binomial with correlation .1."""
+    assert share(learn, 0.1)[1] < 0.02
+    assert share(believe, 0.1)[1] > 0.9
 
 
 @pytest.mark.parametrize("mutant", [believe, believe_more])

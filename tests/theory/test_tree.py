@@ -71,13 +71,18 @@ def test_another_model_does_not_agree(mutant: Any) -> None:
     assert mutant(ITEMS, 8) != pytest.approx(seconds_of(ITEMS, 8, COSTS), abs=1)
 
 
-def lost(redos: int, error: float, items: int) -> float:
-    """The share of leaves that is missing where each try fails with this probability."""
-    lot = random.Random(11)
+def lost(redos: int, error: float, items: int, rho: float = 0) -> float:
+    """The share of leaves that is missing where each try fails with this probability.
+
+    With a correlation tries of one leaf fail together: how often is drawn for each leaf.
+    """
+    lot, scale = random.Random(11), (1 - rho) / rho if rho else 0.0
+    drawn = [lot.betavariate(error * scale, (1 - error) * scale) if rho else error
+             for _ in range(items)]  # fmt: skip
 
     @agent
     async def shaky(task: Task) -> int:
-        if lot.random() < error:
+        if lot.random() < drawn[int(task.id)]:
             raise ValueError("dropped it")
         return 1
 
@@ -99,3 +104,12 @@ def test_a_leaf_is_lost_only_if_it_and_each_redo_failed() -> None:
     items, error = 900, 0.3
     assert agrees(lost(1, error, items), error**2, items)
     assert not agrees(lost(0, error, items), error**2, items)
+
+
+def test_a_leaf_whose_tries_fail_together_is_lost_more_often() -> None:
+    """900 leaves, beta-binomial: both tries fail with chance e^2 + rho e (1 - e)."""
+    items, error, rho = 900, 0.3, 0.4
+    seen, said = lost(1, error, items, rho), error**2 + rho * error * (1 - error)
+    assert agrees(seen, said, items)
+    assert not agrees(seen, error**2, items), "its tries are not independent"
+    assert not agrees(lost(0, error, items, rho), said, items), "nor is it one try"

@@ -101,6 +101,29 @@ def test_first_to_be_ahead_by_k_is_the_gambler_s_ruin(k: int) -> None:
     assert not leads_as_expected(k, one_less)
 
 
+def led(p: float, k: int) -> tuple[float, float]:
+    """How often a lead by k is right and how many votes it takes, for any p."""
+    right = 1 / (1 + ((1 - p) / p) ** k)
+    return right, k * (2 * right - 1) / (2 * p - 1)
+
+
+def test_voters_who_err_together_lead_as_often_and_as_late_as_their_mixture_says() -> None:
+    """1,000 runs, how good all voters are drawn anew for each: Beta of mean .7, correlation .2."""
+    rho, k, cells = 0.2, 3, 20_001  # an odd number: no cell is at .5
+    scale = (1 - rho) / rho
+    grid = [(n + 0.25) / cells for n in range(cells)]
+    weights = [p ** (0.7 * scale - 1) * (1 - p) ** (0.3 * scale - 1) for p in grid]
+    total = math.fsum(weights)
+    known = [led(p, k) for p in grid]
+    right_, long = (
+        math.fsum(w * of[i] for w, of in zip(weights, known, strict=True)) / total for i in (0, 1)
+    )
+    held = [hold(an_election(AheadBy(k=k), 3), correlated(0.7, rho, f"{n}")) for n in range(N)]
+    assert near(right(held), right_)
+    assert fmean(one.votes for one in held) == pytest.approx(long, rel=0.05)
+    assert not near(right(held), lead_accuracy(0.7, k)), "they are not independent"
+
+
 # ── log-odds ──
 
 
