@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import gc
 import os
 from collections.abc import Iterator
 
@@ -35,6 +36,12 @@ def warm() -> Iterator[Warm]:
         pytest.skip("this system does not fork")
     with Warm() as interpreter:
         yield interpreter
+
+
+def pytest_collection_finish() -> None:
+    """Have collections of garbage leave out what was imported: it stays for all tests."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
