@@ -50,8 +50,11 @@ class Finding:
 
 
 def refuse_unsafe(connection: Connection, *, max_bytes: int) -> None:
-    """Raise `DatabaseUnsafe` unless all that the server says of itself is safe."""
-    ill = [found for found in settings(connection, max_bytes=max_bytes) if not found.safe]
+    """Raise `DatabaseUnsafe` unless the server's settings are safe, and names are told apart."""
+    looked = settings(connection, max_bytes=max_bytes)
+    if _is_mysql(connection):
+        looked.append(_exact_names(connection))
+    ill = [found for found in looked if not found.safe]
     if ill:
         why = "; ".join(f"{found.what} is {found.found}" for found in ill)
         raise DatabaseUnsafe(why=why, mend="; ".join(found.mend for found in ill))
