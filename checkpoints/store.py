@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from langchain_core.embeddings import Embeddings
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.store.base import (
     BaseStore,
@@ -63,6 +64,11 @@ class SqlStore(BaseStore):
         omit = bool(ttl and ttl.get("omit_expired"))
         self._shelf = Shelf(access.tenant, serde, max_bytes, omit, cosines, access.source.secret)
         self._sweeping: threading.Event | None = None
+
+    @property
+    def embeddings(self) -> Embeddings | None:
+        """Who embeds what is searched by meaning."""
+        return self._index.embeddings if self._index else None
 
     def batch(self, ops: Iterable[Op]) -> list[Result]:
         """Do several things at once."""

@@ -33,12 +33,13 @@ class Ranking(Protocol):
 
 
 class Index:
-    """What is embedded, and by whom."""
+    """What is embedded, and by whom. LangGraph's `SqliteStore` calls the fields `text_fields`."""
 
     def __init__(self, config: IndexConfig) -> None:
         self.config = config
         self.embeddings: Embeddings = ensure_embeddings(config["embed"])
-        self._paths = config.get("fields") or ["$"]
+        named: Any = config.get("fields") or config.get("text_fields") or ["$"]
+        self._paths: Sequence[str] = [named] if isinstance(named, str) else named
 
     def texts(self, put: PutOp) -> list[str]:
         """The texts of an item that are embedded, each on its own."""

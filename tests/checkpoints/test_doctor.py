@@ -86,7 +86,7 @@ def test_values_that_could_be_cut_short_are_refused() -> None:
         engine.dispose()
 
 
-async def test_names_that_would_be_folded_are_found() -> None:
+async def test_names_that_would_be_folded_are_found_and_refused() -> None:
     url = server("KAPELLE_TEST_MARIADB")
     with Database(url, table_prefix="folded_") as database:
         with database.connect() as connection:
@@ -96,6 +96,9 @@ async def test_names_that_would_be_folded_are_found() -> None:
         (ill,) = [found for found in await database.doctor() if not found.safe]
         assert ill.what == "collation"
         assert "folded_runs.holder" in ill.found
+        with Database(url, table_prefix="folded_") as other, pytest.raises(DatabaseUnsafe) as no:
+            other.saver.get_tuple({"configurable": {"thread_id": "t1"}})
+        assert "folded_runs.holder" in str(no.value)
         drop_all(database, "folded_")
 
 

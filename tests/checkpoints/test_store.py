@@ -310,6 +310,19 @@ def test_the_nearest_item_comes_first(url: str) -> None:
         assert [item.key for item in page] == ["aabb"]
 
 
+@pytest.mark.parametrize("name", ["fields", "text_fields"])
+def test_the_fields_that_are_embedded_may_have_either_name(url: str, name: str) -> None:
+    """LangGraph's SQLite store has a name of its own for them."""
+    index: Any = {"dims": 26, "embed": embed, name: ["title"]}
+    with Database(url, index=index) as database:
+        database.store.put(DOCS, "one", {"title": "aaaa", "text": "zzzz"})
+        database.store.put(DOCS, "two", {"title": "zzzz", "text": "aaaa"})
+        (first, _) = database.store.search(DOCS, query="aaaa")
+        assert (first.key, first.score) == ("one", pytest.approx(1))
+        assert database.store.embeddings is not None
+        assert database.store.embeddings.embed_query("aaaa") == embed(["aaaa"])[0]
+
+
 async def test_an_item_that_changes_is_embedded_anew(url: str) -> None:
     index: Any = {"dims": 26, "embed": embed, "fields": ["title", "parts[*].text"]}
     async with Database(url, index=index) as database:
