@@ -169,3 +169,22 @@ async def test_runs_are_listed_newest_first(database: Database) -> None:
     assert [row.thread for row in await database.runs.list(2)] == ["c", "b"]
     assert [row.thread for row in await database.runs.list(10, status="failed")] == ["b"]
     assert [row.thread for row in await database.runs.list(10)] == ["c", "b", "a"]
+
+
+async def test_tenants_have_their_own_run_of_a_thread_of_the_same_name(url: str) -> None:
+    """Nothing one of them does to it is done to the other's."""
+    async with Database(url, tenant="one") as one, Database(url, tenant="two") as two:
+        mine = await begin(one)
+        theirs = await begin(two, holder="host:2")
+        assert await one.runs.renew("t1", "host:1", mine.fence, 60)
+        assert not await one.runs.renew("t1", "host:2", theirs.fence, 60)
+        await one.runs.mark("t1", "waiting")
+        assert (await two.runs.get("t1")) == theirs
+        await one.runs.mark("t1", "running")
+        assert not await one.runs.release("t1", "host:2", theirs.fence, status="done")
+        assert await one.runs.release("t1", "host:1", mine.fence, status="done", result=RESULT)
+        assert (await two.runs.get("t1")) == theirs
+        assert [(row.status, row.holder) for row in await one.runs.list()] == [("done", None)]
+        assert await two.runs.abandoned() == []
+        assert await one.runs.take("t1", "host:3", 30) == mine.fence + 1
+        assert (await two.runs.get("t1")) == theirs

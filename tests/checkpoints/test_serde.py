@@ -1,7 +1,9 @@
 """What may come back as an object: the nouns, LangGraph's own, and what was allowed."""
 
 import inspect
+import json
 import pkgutil
+from fractions import Fraction
 from importlib import import_module
 from pathlib import Path
 
@@ -82,3 +84,15 @@ def test_the_database_allows_what_it_is_told(url: str) -> None:
         serde = database.saver.serde
         assert serde.loads_typed(serde.dumps_typed(Report(title="x"))) == Report(title="x")
         database.saver.put_writes(config, [("channel", Report(title="x"))], "task")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("method", [None, "from_float"])
+def test_json_that_names_a_constructor_stays_what_it_is(method: str | None) -> None:
+    """CVE-2025-64439: once such a row called whatever it named."""
+    named = {"lc": 2, "type": "constructor", "id": ["fractions", "Fraction"], "args": [0.5]}
+    stored = json.dumps(named | ({"method": [method]} if method else {})).encode()
+    try:
+        loaded = StrictSerializer().loads_typed(("json", stored))
+    except Unreadable:
+        return
+    assert not isinstance(loaded, Fraction)
