@@ -19,17 +19,11 @@ from kapelle.nodes.services import Services
 from kapelle.state.breaker import asks_person, at_fault, give_up
 from kapelle.state.ladder import climb, in_doubt, rung
 from kapelle.state.message import Message
+from kapelle.state.orders import assign, second_chance
 from kapelle.state.policy import Policy
 from kapelle.state.skills import AgentCard
-from kapelle.state.task import (
-    Result,
-    Revision,
-    Task,
-    merge_results,
-    merge_revisions,
-    settled,
-)
-from kapelle.state.team import assign, never_begun, second_chance, standing
+from kapelle.state.task import Result, Revision, Task, merge_results, merge_revisions, settled
+from kapelle.state.team import never_begun, standing
 
 
 class Part(TypedDict):

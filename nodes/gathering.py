@@ -13,31 +13,17 @@ from kapelle.nodes.following import after_doubt, after_failure
 from kapelle.nodes.here import Here, here
 from kapelle.nodes.planning import read_tasks
 from kapelle.nodes.services import Services
+from kapelle.state.answers import advice, crowded, funded, let_pass, refused, shortage
 from kapelle.state.approval import Escalation
 from kapelle.state.delivery import mailed
 from kapelle.state.ladder import in_doubt
+from kapelle.state.leaving import with_claims
+from kapelle.state.orders import adopt, assign, plan_flaws, reasons
 from kapelle.state.policy import Policy
 from kapelle.state.shortage import goes_on
 from kapelle.state.skills import AgentCard
 from kapelle.state.task import Plan, Result, Revision, by_urgency
-from kapelle.state.team import (
-    Team,
-    adopt,
-    advice,
-    assign,
-    crowded,
-    failures,
-    folded,
-    funded,
-    let_pass,
-    next_move,
-    plan_flaws,
-    reasons,
-    refused,
-    shortage,
-    standings,
-    with_claims,
-)
+from kapelle.state.team import Team, failures, folded, next_move, standings
 
 
 class Gatherer(Protocol):

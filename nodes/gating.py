@@ -9,14 +9,15 @@ from langgraph.types import interrupt
 from kapelle.nodes.board import PARKED, board
 from kapelle.nodes.here import Here, here
 from kapelle.nodes.services import Services
+from kapelle.state.answers import advice, answered
 from kapelle.state.approval import Approval, Escalation
 from kapelle.state.effect import outcome, said
 from kapelle.state.estimate import abandoned
+from kapelle.state.orders import again
 from kapelle.state.policy import Policy
 from kapelle.state.proposal import Permit, Proposal
 from kapelle.state.shortage import added, goes_on
 from kapelle.state.task import Result, Revision
-from kapelle.state.team import advice, again, answered
 
 
 class Asked(TypedDict):

@@ -11,12 +11,14 @@ from kapelle.nodes.agent import Agent
 from kapelle.nodes.call import call
 from kapelle.nodes.here import here
 from kapelle.nodes.services import Services
+from kapelle.state.answers import unfunded
 from kapelle.state.approval import Escalation
+from kapelle.state.orders import follow
 from kapelle.state.policy import Policy
 from kapelle.state.review import opened
 from kapelle.state.shortage import cut_short
 from kapelle.state.task import Brief, Failure, Result
-from kapelle.state.team import Team, follow, unfunded
+from kapelle.state.team import Team
 from kapelle.state.verdict import Verdict
 
 

@@ -14,12 +14,14 @@ from kapelle.nodes.estimating import guess
 from kapelle.nodes.here import Here, here
 from kapelle.nodes.pattern import Given
 from kapelle.nodes.services import Services, names
+from kapelle.state.answers import unfunded
 from kapelle.state.approval import Escalation
 from kapelle.state.budget import Budget, Usage
+from kapelle.state.orders import plan_flaws, replanned, unaffordable
 from kapelle.state.policy import Policy
 from kapelle.state.skills import fits
 from kapelle.state.task import Brief, Plan, Result, Revision, Task
-from kapelle.state.team import finished, plan_flaws, replanned, unaffordable, unfunded
+from kapelle.state.team import finished
 
 _TASKS = TypeAdapter(tuple[Task, ...])
 

@@ -13,7 +13,9 @@ from kapelle.nodes.deciding import Case, held_by, tell_flagged
 from kapelle.nodes.here import Here, here
 from kapelle.nodes.posting import tell_dropped
 from kapelle.nodes.services import Services
+from kapelle.state.answers import advice
 from kapelle.state.delivery import post, requested
+from kapelle.state.leaving import with_record
 from kapelle.state.policy import Policy
 from kapelle.state.review import (
     Found,
@@ -28,7 +30,7 @@ from kapelle.state.review import (
     told,
 )
 from kapelle.state.task import Plan, Revision, merge_revisions
-from kapelle.state.team import Team, advice, claimed, presented, to_claim, used, with_record
+from kapelle.state.team import Team, claimed, presented, to_claim, used
 
 
 class Reviewer(Protocol):

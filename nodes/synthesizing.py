@@ -8,7 +8,9 @@ from kapelle.nodes.agent import Agent
 from kapelle.nodes.call import call
 from kapelle.nodes.here import here
 from kapelle.nodes.services import Services
+from kapelle.state.answers import unfunded
 from kapelle.state.delivery import overflow, post
+from kapelle.state.leaving import with_record
 from kapelle.state.policy import Policy
 from kapelle.state.shortage import cut_short
 from kapelle.state.task import Brief, Failure, FailureKind, Plan, Result, contradicted
@@ -21,10 +23,8 @@ from kapelle.state.team import (
     never_begun,
     presented,
     undone,
-    unfunded,
     unvetted,
     used,
-    with_record,
 )
 
 

@@ -4,7 +4,7 @@ A team reconciles what its workers claim before it merges their work (`kapelle.s
 other pattern does so at its end, by the same laws.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypedDict
 
 from kapelle.state.approval import Approval, Escalation
@@ -76,3 +76,22 @@ def nobody(tasks: set[str]) -> Iterable[str]:
 def asserted(results: Iterable[Result]) -> tuple[Claim, ...]:
     """All that these results claim."""
     return tuple(claim for result in results for claim in result.claims)
+
+
+def with_record(draft: Result, record: Sequence[Contradiction]) -> Result:
+    """A draft, with what could not all hold; a promise that nobody kept is missing."""
+    lost = tuple(key for key in omitted(record) if key not in draft.missing)
+    nested = tuple(c for c in draft.contradictions if c not in record)
+    return draft.model_copy(
+        update={
+            "status": "partial" if lost and draft.status == "done" else draft.status,
+            "missing": (*draft.missing, *lost),
+            "contradictions": (*record, *nested),
+        }
+    )
+
+
+def with_claims(left: Result, stand: Iterable[Claim]) -> Result:
+    """What leaves a team, with all that stands of what was claimed in it."""
+    good = left.status in ("done", "partial")
+    return left.model_copy(update={"claims": tuple(stand) if good else ()})

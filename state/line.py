@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, JsonValue, ValidationError
 
+from kapelle.state.answers import advice
 from kapelle.state.approval import Approval, Escalation
 from kapelle.state.breaker import asks_person
 from kapelle.state.budget import Usage
@@ -28,7 +29,6 @@ from kapelle.state.task import (
     missed,
     settled,
 )
-from kapelle.state.team import advice
 from kapelle.state.verdict import Verdict
 
 Pass = Literal["next", "again", "ask", "stop"]

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import Field
 
+from kapelle.state.answers import advice, answered
 from kapelle.state.approval import Approval, Escalation
 from kapelle.state.budget import Usage
 from kapelle.state.fold import fold
@@ -30,7 +31,6 @@ from kapelle.state.task import (
     merge_results,
     missed,
 )
-from kapelle.state.team import advice, answered
 from kapelle.state.verdict import Verdict
 
 Rule = Literal["best_value", "vickrey", "assignment", "sequential"]

@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
+from kapelle.state.answers import advice
 from kapelle.state.approval import Approval, Escalation
 from kapelle.state.ballot import (
     AheadBy,
@@ -24,7 +25,6 @@ from kapelle.state.ranking import agreed, at_odds, duel_points, points, support
 from kapelle.state.shortage import cut_short, once_funded
 from kapelle.state.swarm import Round, Slot, Swarm
 from kapelle.state.task import Failure, Result, Task
-from kapelle.state.team import advice
 from kapelle.state.turns import voters
 
 

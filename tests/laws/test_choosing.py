@@ -3,9 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kapelle.state.orders import assign
 from kapelle.state.skills import AgentCard, choose, fits, is_a
 from kapelle.state.task import Revision, Task
-from kapelle.state.team import assign
 from tests.laws.drawn import SKILLS, cards, dags, ordered
 
 skills = st.sampled_from(SKILLS)

@@ -10,10 +10,11 @@ import pytest
 from kapelle.graphs import manager_worker
 from kapelle.nodes.agent import FunctionAgent, agent
 from kapelle.state.budget import Usage
+from kapelle.state.orders import follow
 from kapelle.state.oversight import leaf_failure, task_failure
 from kapelle.state.policy import Policy
 from kapelle.state.task import Brief, Plan, Result, Task, merge_results, merge_revisions
-from kapelle.state.team import Team, follow, standings
+from kapelle.state.team import Team, standings
 from kapelle.state.verdict import Verdict
 
 ERROR, LEAVES, RECALL = 0.05, 10, 0.8
