@@ -32,13 +32,15 @@ from langgraph.graph import END, START
 from langgraph.types import Send
 
 from kapelle.nodes.agent import Agent
+from kapelle.nodes.checking import Check, must_be_check
 from kapelle.nodes.ending import CLOSING, ends, to_end
 from kapelle.nodes.estimating import Role, Shape
 from kapelle.nodes.gating import Asked
 from kapelle.nodes.gating import gate as person
+from kapelle.nodes.passing import stage_gate
 from kapelle.nodes.pattern import STEPS, Finished, Given, Pattern, by_name
 from kapelle.nodes.services import Services
-from kapelle.nodes.staging import Check, must_be_check, opening, stage, stage_gate
+from kapelle.nodes.staging import opening, stage
 from kapelle.nodes.starting import starts
 from kapelle.nodes.streaming import Flowed, Piece, Place, collecting, item
 from kapelle.state.errors import Misbuilt

@@ -13,7 +13,7 @@ from kapelle.state.breaker import asks_person
 from kapelle.state.budget import Usage
 from kapelle.state.context import Claim, named
 from kapelle.state.delivery import Post, overflow, post, requested
-from kapelle.state.errors import Misbuilt
+from kapelle.state.errors import Misbuilt, Renamed
 from kapelle.state.fold import fold
 from kapelle.state.leaving import Leaving, asserted
 from kapelle.state.noun import Noun
@@ -114,6 +114,25 @@ def stage_names(agents: Sequence[str]) -> list[str]:
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise Misbuilt(f"two stages would be called {twice[0]!r}; give one agent another name")
     return names
+
+
+def stage_at_work(state: Line, stages: Mapping[str, str]) -> str:
+    """The name of the stage at work.
+
+    Raises:
+        Renamed: the stages are not those the line was opened with.
+    """
+    at, were = state["at"], state["stages"]
+    if list(stages) != were:
+        now = ", ".join(map(repr, stages))
+        raise Renamed(stage=were[at], now=now, was=", ".join(map(repr, were)))
+    return were[at]
+
+
+def stage_task(state: Line, name: str) -> Task:
+    """A stage's task: the whole's, by the stage's name, after the item's if there are several."""
+    item = state["item"]
+    return state["task"].model_copy(update={"id": f"{item}/{name}" if item else name})
 
 
 def items_of(task: Task) -> list[JsonValue] | None:
