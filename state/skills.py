@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import lru_cache
 from hashlib import sha256
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import yaml  # type: ignore[import-untyped]
 from pydantic import (
@@ -155,7 +155,7 @@ def identity(card: AgentCard) -> str:
     False
     """
     try:
-        return _identity(card)
+        return _identity(cast("Any", card))
     except TypeError:  # a card that was read from JSON can't be remembered
         return _identity.__wrapped__(card)
 
