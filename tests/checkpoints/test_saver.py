@@ -262,7 +262,7 @@ async def test_two_runs_of_a_thread_at_once_do_not_fork_it(url: str) -> None:
     async with Database(url) as one, Database(url) as two:
         apps = [growing(20).compile(checkpointer=d.saver) for d in (one, two)]
         await apps[0].ainvoke({"texts": []}, config())
-        await apps[1].aget_state(config())  # connected, so that neither ends before the other begins
+        await apps[1].aget_state(config())  # connected, or one ends before the other begins
         runs = [app.ainvoke({"texts": []}, config()) for app in apps]
         outcomes = await asyncio.gather(*runs, return_exceptions=True)
         assert sum(isinstance(outcome, ThreadBusy) for outcome in outcomes) == 1
