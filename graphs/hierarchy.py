@@ -57,6 +57,7 @@ from kapelle.nodes.services import Services
 from kapelle.nodes.starting import starts
 from kapelle.state.budget import Budget
 from kapelle.state.errors import Misbuilt
+from kapelle.state.manager import asking
 from kapelle.state.policy import Policy
 from kapelle.state.tree import (
     BRANCH,
@@ -66,7 +67,6 @@ from kapelle.state.tree import (
     Branching,
     Costs,
     Tree,
-    asking,
     leaves_of,
     managers_of,
     width_of,

@@ -29,6 +29,7 @@ from kapelle.nodes.services import Services
 from kapelle.state.breaker import give_up
 from kapelle.state.context import MasterContext
 from kapelle.state.ladder import weighed
+from kapelle.state.manager import by_performative, given_up, is_due, kept_of, once_more
 from kapelle.state.policy import Policy
 from kapelle.state.task import (
     Brief,
@@ -39,16 +40,7 @@ from kapelle.state.task import (
     merge_revisions,
     settled,
 )
-from kapelle.state.tree import (
-    by_performative,
-    given_up,
-    is_due,
-    kept_of,
-    levels_of,
-    once_more,
-    span,
-    work_of,
-)
+from kapelle.state.tree import levels_of, span, work_of
 
 
 class Child(TypedDict):

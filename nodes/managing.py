@@ -20,6 +20,20 @@ from kapelle.nodes.starting import begin
 from kapelle.nodes.validating import plain
 from kapelle.state.ladder import weighed
 from kapelle.state.leaving import NOBODY_ASKED
+from kapelle.state.manager import (
+    ask_of_tree,
+    asking,
+    due,
+    gone_on_with,
+    good_ones,
+    held,
+    left_held,
+    left_tree,
+    lost_children,
+    may_be_held,
+    once_answered,
+    refused_tree,
+)
 from kapelle.state.policy import Policy
 from kapelle.state.task import Brief, Failure, Result, Revision, Task
 from kapelle.state.tree import (
@@ -28,24 +42,12 @@ from kapelle.state.tree import (
     Branching,
     Costs,
     Tree,
-    ask_of_tree,
-    asking,
     children_of,
-    due,
     goals_from,
-    gone_on_with,
-    good_ones,
-    held,
     leaves_of,
-    left_held,
-    left_tree,
     levels_of,
-    lost_children,
     managers_of,
-    may_be_held,
-    once_answered,
     others_of,
-    refused_tree,
     tree_flaw,
     width_of,
 )
