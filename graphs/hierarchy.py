@@ -37,7 +37,8 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Send
 
 from kapelle.nodes.agent import Agent, as_agent
-from kapelle.nodes.branching import Alone, Below, Child, Part, branch, follow, part
+from kapelle.nodes.alone import alone, to_next
+from kapelle.nodes.branching import Below, Child, Part, branch, part
 from kapelle.nodes.branching import leaf as working
 from kapelle.nodes.ending import CLOSING, ends, to_end
 from kapelle.nodes.estimating import Role, Shape
@@ -174,7 +175,7 @@ def _manager(
     graph.add_node("approve", gate(limits), input_schema=Asked)
     for name, agent in workers.items():
         graph.add_node(name, working(agent, limits), input_schema=Child)
-    graph.add_node("part", part(_part(workers, limits), limits), input_schema=Part)
+    graph.add_node("part", part(alone(workers, limits), limits), input_schema=Part)
     if below is not None:
         graph.add_node(BRANCH, branch(lambda: below[0], limits), input_schema=Child)
         nodes.append(BRANCH)
@@ -213,20 +214,6 @@ def to_children(state: Tree) -> str | list[Send]:
     return [Send("part", one) if state["held"] else to_next(one) for one in parts]
 
 
-def to_next(state: Part) -> Send:
-    """Whoever is next for one child: who works on it, a person."""
-    child, to = state["child"], state["to"]
-    last, order = state["results"].get(child), state["revisions"].get(child)
-    if to == "approve" and last is not None and last.escalation is not None:
-        return Send(to, Asked(ask=last.escalation, stopped=last, order=order))
-    return Send(to, Child(child=child))
-
-
-def by_next(state: Part) -> str | Send:
-    """Whoever is next for one child, or its end."""
-    return to_next(state) if state["to"] else END
-
-
 def _part_of(child: str, to: str, state: Tree) -> Part:
     def own(of: Mapping[str, Any]) -> dict[str, Any]:
         return {child: of[child]} if child in of else {}
@@ -238,21 +225,6 @@ def _part_of(child: str, to: str, state: Tree) -> Part:
         results=own(state["results"]),
         revisions=own(state["revisions"]),
     )
-
-
-def _part(workers: Mapping[str, Agent], limits: Policy) -> CompiledStateGraph[Any, Any, Any, Any]:
-    """All that may become of one child."""
-    graph = Pattern(Alone, context_schema=Services)
-    graph.add_node("follow", follow(limits))
-    graph.add_node("approve", gate(limits), input_schema=Asked)
-    for name, agent in workers.items():
-        graph.add_node(name, working(agent, limits), input_schema=Child)
-    nexts = [*workers, "approve"]
-    for name in nexts:
-        graph.add_edge(name, "follow")
-    graph.add_conditional_edges(START, by_next, nexts)
-    graph.add_conditional_edges("follow", by_next, [*nexts, END])
-    return graph.compile(name="part")
 
 
 def _graphs(workers: Mapping[str, Agent]) -> set[str]:

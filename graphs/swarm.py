@@ -24,19 +24,16 @@ After       Condorcet's jury theorem, 1785; E. Meyerson et al., Solving a Millio
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 
-from langgraph.graph import END, START
-from langgraph.graph.state import CompiledStateGraph
+from langgraph.graph import END
 from langgraph.types import Send
 
 from kapelle.nodes.agent import Agent
 from kapelle.nodes.call import Check
-from kapelle.nodes.comparing import Comparer, Duel, compare
+from kapelle.nodes.comparing import compare
 from kapelle.nodes.ending import CLOSING, ends, to_end
 from kapelle.nodes.estimating import Role, Shape
-from kapelle.nodes.gating import Asked, Gate, gate
+from kapelle.nodes.gating import Asked, gate
 from kapelle.nodes.pattern import (
     STEPS,
     Finished,
@@ -47,17 +44,17 @@ from kapelle.nodes.pattern import (
     must_be_silent,
     seated,
 )
-from kapelle.nodes.polling import Seat, Speaking, gate_unless_over, listen, voice
+from kapelle.nodes.polling import Seat, voice
 from kapelle.nodes.services import Services
+from kapelle.nodes.speaking import Voters, add_voters, one_voice, to_slots
 from kapelle.nodes.starting import starts
 from kapelle.nodes.tallying import count, opening
-from kapelle.nodes.voting import Peer, Turn, peer
+from kapelle.nodes.voting import peer
 from kapelle.state.ballot import Judged, LogOdds, Rule, Same, exact
-from kapelle.state.budget import Usage
 from kapelle.state.errors import Misbuilt
 from kapelle.state.policy import Policy
-from kapelle.state.swarm import Election, Round, Slot, Swarm
-from kapelle.state.turns import most_votes, put, votes_of
+from kapelle.state.swarm import Election, Round, Swarm
+from kapelle.state.turns import most_votes, votes_of
 
 _CONTROL = ("open", "tally", "judge", "approve", "voice", "listen", *CLOSING)
 
@@ -109,17 +106,17 @@ def swarm(
         policy=limits,
         graphs=frozenset(a.card.name for a in (*crowd.values(), judge) if a and a.where == "graph"),
     )
-    nodes = _Nodes(
+    nodes = Voters(
         peers={name: peer(agent, same, check, limits) for name, agent in crowd.items()},
         judge=compare(judge, limits) if judge is not None else None,
     )
     graph = Pattern(Swarm, context_schema=Services, input_schema=Given, output_schema=Finished)
     graph.shape, graph.steps = _shape(crowd, judge, election)
-    alone = _voice(nodes, election, graph.steps)
+    alone = one_voice(nodes, election, graph.steps)
 
     graph.add_node("open", opening(limits))
     graph.add_node("tally", count(election, [peer.card for peer in crowd.values()]))
-    nexts = _answering(graph, nodes, gate(limits), back_to="tally")
+    nexts = add_voters(graph, nodes, gate(limits), back_to="tally")
     graph.add_node("voice", voice(alone, election, limits), input_schema=Seat)
 
     starts(graph, "open", limits)
@@ -128,40 +125,6 @@ def swarm(
     ends(graph, limits)
     graph.add_conditional_edges("tally", by_move(election), [*nexts, "voice", "reconcile", END])
     return graph
-
-
-@dataclass(frozen=True)
-class _Nodes:
-    """Who answers, also where each does so by itself."""
-
-    peers: Mapping[str, Peer]
-    judge: Comparer | None
-
-
-def _answering(graph: Pattern, nodes: _Nodes, approve: Gate, *, back_to: str) -> list[str]:
-    """Add who answers; their names."""
-    for name, node in nodes.peers.items():
-        graph.add_node(name, node, input_schema=Turn)
-    graph.add_node("approve", approve, input_schema=Asked)
-    names = [*nodes.peers, "approve"]
-    if nodes.judge is not None:
-        graph.add_node("judge", nodes.judge, input_schema=Duel)
-        names.append("judge")
-    for name in names:
-        graph.add_edge(name, back_to)
-    return names
-
-
-def _voice(nodes: _Nodes, election: Election, steps: int) -> CompiledStateGraph[Any, Any, Any, Any]:
-    """All that one voice may be asked."""
-    graph = Pattern(Speaking, context_schema=Services)
-    graph.steps = steps
-    graph.keep_changes("asked", "results")
-    names = _answering(graph, nodes, gate_unless_over(election.policy), back_to="listen")
-    graph.add_node("listen", listen)
-    graph.add_conditional_edges(START, by_turn(election, "listen"), [*names, "listen"])
-    graph.add_conditional_edges("listen", by_turn(election, END), [*names, END])
-    return graph.compile(name="voice")
 
 
 def _shape(
@@ -193,39 +156,6 @@ def by_move(election: Election) -> Callable[[Swarm], str | list[Send]]:
         return to_slots(Round(election, state))
 
     return by_move
-
-
-def by_turn(election: Election, none: str) -> Callable[[Speaking], str | list[Send]]:
-    """Whether a voice has a slot to fill; where it has `none`."""
-
-    def by_turn(state: Speaking) -> str | list[Send]:
-        return to_slots(Round(election, state)) or none
-
-    return by_turn
-
-
-def to_slots(now: Round) -> list[Send]:
-    """To all who are due, in the order of asking."""
-    due = set(now.state["due"])
-    return [to_slot(now, slot) for slot in now.state["asked"] if slot.id in due]
-
-
-def to_slot(now: Round, slot: Slot) -> Send:
-    """An agent whose answer is wanted; a person, where it turned to one."""
-    state = now.state
-    last, order = state["results"].get(slot.id), state["revisions"].get(slot.id)
-    if last is not None and last.escalation is not None and now.stands(slot) == "waiting":
-        return Send("approve", Asked(ask=last.escalation, stopped=last, order=order))
-    revision = last.revision + 1 if last else 1
-    task = put(now, slot)
-    if slot.kind == "judge":
-        first, second = (now.answer(key) for key in slot.pair)
-        duel = Duel(slot=slot, task=task, first=first, second=second, revision=revision)
-        return Send("judge", duel)
-    said = (*state["feedback"], *(order.feedback if order else ()))
-    used = last.usage if last else Usage()
-    turn = Turn(slot=slot, task=task, feedback=said, revision=revision, used=used)
-    return Send(slot.agent, turn)
 
 
 def _must_suit(rule: Rule, peers: Sequence[str], judge: Agent | None, rounds: int) -> None:

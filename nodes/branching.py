@@ -1,25 +1,20 @@
 """The boxes below a manager in a tree: an item, a named team, a branch of the tree.
 
-    part ─┬─ leaf ─ follow ─┬─ leaf       it failed, or a person wants it done again
-          │                 ├─ approve    it turned to a person, or failed for good
-          │                 └─ END
-          └─ approve ─ follow
-
-Where a person may hold the step, each is such a part, and goes on by itself. A branch is none: it
-asks within, and is redone in one go.
+Where a person may hold the step, an item or a team goes on by itself: what may become of it is in
+`kapelle.nodes.alone`. A branch does not: it asks within, and is redone in one go.
 """
 
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from contextvars import ContextVar
-from typing import Annotated, Any, Protocol, TypedDict
+from typing import Any, Protocol, TypedDict
 
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 
 from kapelle.nodes.agent import Agent
-from kapelle.nodes.board import Board, board, close_boards
+from kapelle.nodes.board import Board, board
 from kapelle.nodes.call import call
 from kapelle.nodes.envelopes import same
 from kapelle.nodes.gating import park
@@ -31,15 +26,7 @@ from kapelle.state.context import MasterContext
 from kapelle.state.ladder import weighed
 from kapelle.state.manager import by_performative, given_up, is_due, kept_of, once_more
 from kapelle.state.policy import Policy
-from kapelle.state.task import (
-    Brief,
-    Result,
-    Revision,
-    Task,
-    merge_results,
-    merge_revisions,
-    settled,
-)
+from kapelle.state.task import Brief, Result, Revision, Task, settled
 from kapelle.state.tree import levels_of, span, work_of
 
 
@@ -60,13 +47,6 @@ class Part(Child):
     """Its own, the last one."""
     revisions: dict[str, Revision]
     """The order it follows."""
-
-
-class Alone(Part):
-    """What its graph remembers."""
-
-    results: Annotated[dict[str, Result], merge_results]
-    revisions: Annotated[dict[str, Revision], merge_revisions]
 
 
 class Below(Given):
@@ -115,7 +95,7 @@ def leaf(agent: Agent, policy: Policy) -> Worker:
     async def work(state: Child, runtime: Runtime[Services]) -> dict[str, Any]:
         _ = graph
         desk, name, place = await _board(runtime, policy), state["child"], here(runtime)
-        known, last, order = _known(), *_before(name)
+        known, last, order = known_above(), *_before(name)
         _desk.set(None)  # what is nested in it is a tree of its own
         _manager.set(None)
         if runtime.drain_requested:
@@ -140,7 +120,7 @@ def branch(tree: Callable[[], CompiledStateGraph[Any, Any, Any, Any]], policy: P
 
     async def descend(state: Child, runtime: Runtime[Services]) -> dict[str, Any]:
         desk, name = await _board(runtime, policy), state["child"]
-        known, last, order = _known(), *_before(name)
+        known, last, order = known_above(), *_before(name)
         _desk.set(desk)
         first, end = span(name)
         async with _door(desk, end - first + 1, known["branching"], policy):
@@ -170,37 +150,12 @@ def part(graph: CompiledStateGraph[Any, Any, Any, Any], policy: Policy) -> Parte
 
     async def part(state: Part, runtime: Runtime[Services]) -> dict[str, Any]:
         _desk.set(await _board(runtime, policy))
-        _manager.set(_known())
+        _manager.set(known_above())
         with part_of(here(runtime)):
             left = await graph.ainvoke(state)
         return {"results": left["results"], "revisions": left["revisions"]}
 
     return part
-
-
-def follow(policy: Policy) -> Parter:
-    """The node that decides what follows from what came back of a child."""
-
-    async def follow(state: Part, runtime: Runtime[Services]) -> dict[str, Any]:
-        close_boards(runtime)
-        place, task = here(runtime), _known()["task"]
-        name, order = state["child"], state["revisions"].get(state["child"])
-        result = state["results"][name]
-        if state["to"] == state["node"]:
-            answered(place, task, {name: result})
-        now, again = after_failure(result, order, task, place, policy)
-        wanted = again or order
-        if is_due(now, wanted):
-            message(place, "request", task, [name])
-        to = state["node"] if is_due(now, wanted) else ""
-        to = "approve" if now.status == "waiting" and not to else to
-        return {
-            "to": to,
-            "results": {name: now},
-            "revisions": {name: again} if again else {},
-        }
-
-    return follow
 
 
 def after_failure(
@@ -247,7 +202,8 @@ def anew(result: Result, last: Result | None) -> Result:
     return result.model_copy(update=stamp)
 
 
-def _known() -> Known:
+def known_above() -> Known:
+    """What the manager of this child remembers."""
     known: Known = _manager.get() or remembered(_KNOWN)
     return known
 

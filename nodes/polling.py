@@ -1,13 +1,7 @@
 """A vote that goes on within one step, because a person may hold it: each voice for itself.
 
-    START ─┬─ peer ─ listen ─┬─ peer       its vote is wanted, perhaps once more
-           ├─ approve ─ listen             it turned to a person, whose answer is wanted
-           └─ listen                       it is not its turn yet
-                             ├─ approve
-                             └─ END        the vote goes on without it, or is over
-
 Nobody is told what is next before all who can work have come back: so the vote takes the same
-course as one that nobody holds.
+course as one that nobody holds. What a voice may be asked is in `kapelle.nodes.speaking`.
 """
 
 import asyncio
