@@ -191,19 +191,22 @@ def writing(engine: Engine) -> Connection:
     if engine.dialect.name == "sqlite":
         return engine.connect().execution_options(kapelle_writes=True)
     connection = engine.connect().execution_options(isolation_level="READ COMMITTED")
-    if engine.dialect.name == "postgresql":
+    if engine.dialect.name == "postgresql" and PREPARED not in connection.info:
         _prepare_ourselves(connection.connection.driver_connection, connection)
-        _run_once(connection, "SET plan_cache_mode = force_generic_plan")
     return connection
 
 
 def _prepare_ourselves(driver: Any, known: Any) -> None:
     """Statements are prepared as `libpq` says: psycopg, which forgets all in a rollback, must not.
 
-    A connection that others use as well is left as it is.
+    Each is planned once, for any values: PostgreSQL takes one it has no statistics of, as of a new
+    tenant, for a value that no row has, and reads all rows of the tenant for each that it finds.
+    A connection that others look with as well is left as it is.
     """
     driver.prepare_threshold = None
-    known.info.setdefault(PREPARED, {})
+    driver.execute("SET plan_cache_mode = force_generic_plan")
+    driver.commit()
+    known.info[PREPARED] = {}
 
 
 def _server(address: Address) -> Engine:

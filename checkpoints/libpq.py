@@ -40,9 +40,9 @@ class Pipe:
         """Whether there are answers to wait for."""
         return bool(self._pg.pipeline_status)
 
-    def send(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
+    def send(self, sql: str, rows: Sequence[Sequence[Any]], *, in_transaction: bool = True) -> None:
         """Have a statement with `$1`, `$2`, … run once a row, all rows of the same types."""
-        self._open()
+        self._open(in_transaction=in_transaction)
         name = None if self._prepared is None else self._named(sql, rows[0])
         for row in rows:
             values = [v if v is None or type(v) is bytes else str(v).encode() for v in row]
@@ -54,9 +54,11 @@ class Pipe:
                 self._pg.send_query_prepared(name, values, formats, Format.BINARY)
         self._pg.flush()
 
-    def ask(self, sql: str, row: Sequence[Any]) -> list[tuple[Any, ...]]:
-        """The rows a query finds, after all that was sent."""
-        self.send(sql, [row])
+    def ask(
+        self, sql: str, row: Sequence[Any], *, in_transaction: bool = True
+    ) -> list[tuple[Any, ...]]:
+        """The rows a query finds, after all that was sent. If in no transaction, none is begun."""
+        self.send(sql, [row], in_transaction=in_transaction)
         found = self._settled()
         if found is None:
             return []
@@ -88,10 +90,10 @@ class Pipe:
             self._prepared |= new
         return found
 
-    def _open(self) -> None:
+    def _open(self, *, in_transaction: bool = True) -> None:
         if self.is_open:
             return
-        begun = self._pg.transaction_status != TransactionStatus.IDLE
+        begun = not in_transaction or self._pg.transaction_status != TransactionStatus.IDLE
         self._pg.enter_pipeline_mode()
         if not begun:
             level = self._driver.isolation_level

@@ -141,7 +141,7 @@ def _query(names: frozenset[str]) -> Query:
     """The query for checkpoints of which all these values are asked."""
     query = select(checkpoints).where(checkpoints.c.tenant == bindparam("of_tenant"))
     query = query.where(*(CONDITIONS[name] for name in sorted(names & CONDITIONS.keys())))
-    if "id" not in names:
+    if "thread" in names and "id" not in names:
         query = query.where(ordered(checkpoints.c.seq))
     for name in sorted(name for name in names if name.startswith("mark_")):
         index = marks.alias()

@@ -15,13 +15,13 @@ from langgraph.checkpoint.base import (
     writes_sort_key,
 )
 from langgraph.checkpoint.serde.base import CipherProtocol, SerializerProtocol
-from sqlalchemy import ColumnElement, Connection, Table, and_, bindparam, or_, select
+from sqlalchemy import ColumnElement, Connection, Table, and_, bindparam, exists, or_, select
 
 from kapelle.checkpoints.folding import unfold
 from kapelle.checkpoints.growth import Growth
 from kapelle.checkpoints.ids import exact, place, text, version
 from kapelle.checkpoints.seal import Seal
-from kapelle.checkpoints.statements import Found, Query
+from kapelle.checkpoints.statements import Found, Query, Row
 from kapelle.checkpoints.tables import blobs, checkpoints, ordered, writes
 from kapelle.checkpoints.tied import place as tied_to
 from kapelle.checkpoints.tied import untie
@@ -41,7 +41,15 @@ def _at(table: Table, *names: str) -> Iterator[ColumnElement[bool]]:
 
 PLACE = ("tenant", "thread", "place")
 
-_HERE = select(checkpoints).where(*_at(checkpoints, *PLACE))
+BLOBS = "blobs"
+"""Where a checkpoint names the channels whose values are in `blobs`; up to version 0006 nowhere."""
+
+_its_writes = exists().where(
+    *(writes.c[name] == checkpoints.c[name] for name in PLACE),
+    writes.c.checkpoint == checkpoints.c.id,
+)
+
+_HERE = select(checkpoints, _its_writes.label("written")).where(*_at(checkpoints, *PLACE))
 
 LAST = Query(
     lambda _: _HERE.where(ordered(checkpoints.c.seq)).order_by(checkpoints.c.seq.desc()).limit(1)
@@ -144,13 +152,28 @@ class View:
 def one(
     view: View, growth: Growth, config: RunnableConfig, connection: Connection
 ) -> CheckpointTuple | None:
-    """A checkpoint by its id, or the last one of its thread and namespace."""
-    row = last(view, config, connection)
-    return None if row is None else tuples(view, connection, [row], growth)[0]
+    """A checkpoint by its id, or the last one of its thread and namespace.
+
+    If its row is not all there is of it, it is looked for again, in a transaction with the rest.
+    """
+    query, where = _wanted(view, config)
+    row = next(iter(query.at_once(connection, where)), None)
+    if row is None:
+        return None
+    bare = view.bare(row)
+    if not row["written"] and not any(_spoken(row, bare)):
+        return _tuple(view, row, bare, {}, [])
+    found = query.rows(connection, where)
+    return tuples(view, connection, found, growth)[0] if found else None
 
 
 def last(view: View, config: RunnableConfig, connection: Connection) -> Found | None:
     """The row of a checkpoint by its id, or of the last one of its thread and namespace."""
+    query, where = _wanted(view, config)
+    return next(iter(query.rows(connection, where)), None)
+
+
+def _wanted(view: View, config: RunnableConfig) -> tuple[Query, Row]:
     configurable = config["configurable"]
     where = {
         "of_tenant": view.tenant,
@@ -159,7 +182,7 @@ def last(view: View, config: RunnableConfig, connection: Connection) -> Found | 
     }
     if wanted := configurable.get("checkpoint_id"):
         where["of_id"] = exact("checkpoint id", wanted, 128)
-    return next(iter((NAMED if wanted else LAST).rows(connection, where)), None)
+    return (NAMED if wanted else LAST), where
 
 
 def tuples(
@@ -203,6 +226,7 @@ def _tuple(
     thread, namespace = row["thread"], text(row["namespace"])
     values = {**small_of(bare), **values}
     checkpoint: Any = {**bare, "id": row["id"], "channel_values": values}
+    checkpoint.pop(BLOBS, None)
     return CheckpointTuple(
         config=config(thread, namespace, row["id"]),
         checkpoint=checkpoint,
@@ -213,12 +237,18 @@ def _tuple(
 
 
 def _spoken(row: Found, bare: Checkpoint) -> Iterable[Version]:
-    """The channel versions a checkpoint speaks of, but for the values it holds itself."""
-    thread, at, held = row["thread"], bytes(row["place"]), small_of(bare)
-    spoken = bare["channel_versions"].items()
-    return (
-        (thread, at, n, v if isinstance(v, str) else version(v)) for n, v in spoken if n not in held
-    )
+    """The channel versions whose values a checkpoint doesn't hold itself."""
+    thread, at, versions = row["thread"], bytes(row["place"]), bare["channel_versions"]
+    return ((thread, at, name, version(versions[name])) for name in apart_of(bare))
+
+
+def apart_of(bare: Checkpoint) -> Iterable[str]:
+    """The channels whose values may be in `blobs`."""
+    its: Any = bare
+    versions = bare["channel_versions"]
+    if BLOBS in its:
+        return [name for name in its[BLOBS] if name in versions]
+    return versions.keys() - small_of(bare).keys()
 
 
 def small_of(bare: Checkpoint) -> dict[str, Any]:
@@ -291,7 +321,7 @@ def written(
     channels: Collection[str] | None = None,
 ) -> dict[int, list[PendingWrite]]:
     """The writes at checkpoints, by `seq`, in the order LangGraph applies them."""
-    seqs = [row["seq"] for row in rows]
+    seqs = [row["seq"] for row in rows if row.get("written", True)]
     if channels is None:
         found = WRITTEN.rows(connection, {}, seqs=seqs)
     else:

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, Table, delete, func, select
 from kapelle.checkpoints.clock import db_now
 from kapelle.checkpoints.ids import version
 from kapelle.checkpoints.marks import mark
-from kapelle.checkpoints.reading import View, small_of
+from kapelle.checkpoints.reading import View, apart_of, small_of
 from kapelle.checkpoints.statements import Found
 from kapelle.checkpoints.tables import (
     accounts,
@@ -157,7 +157,7 @@ def _built_on(
 def _snapshots(view: View, connection: Connection, row: Found) -> set[str]:
     """The channels whose value is stored at a checkpoint."""
     bare = view.bare(row)
-    versions = {channel: version(v) for channel, v in bare["channel_versions"].items()}
+    versions = {channel: version(bare["channel_versions"][channel]) for channel in apart_of(bare)}
     query = select(blobs.c.channel, blobs.c.version).where(
         of(blobs, view.tenant, row["thread"]),
         blobs.c.place == row["place"],

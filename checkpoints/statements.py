@@ -57,6 +57,10 @@ NOT_NULL = "23502"
 """The SQLSTATE of a row that lacks what it needs."""
 
 
+ALONE = frozenset(("pysqlite", "psycopg"))
+"""Drivers that let a statement stand alone; others begin a transaction by themselves."""
+
+
 class Unmet(Exception):
     """A row was not written, because the statement's condition did not hold."""
 
@@ -186,6 +190,20 @@ class Query:
             return []
         if not connection.in_transaction():
             connection.begin()
+        return self._rows(connection, where, lists)
+
+    def at_once(self, connection: Connection, where: Row) -> list[Row]:
+        """The rows found; no transaction is begun for it, where the driver can do without.
+
+        One statement sees one moment in any case. What is asked after it may see another.
+        """
+        if connection.dialect.driver in ALONE:
+            return self._rows(connection, where, {})
+        return self.rows(connection, where)
+
+    def _rows(
+        self, connection: Connection, where: Row, lists: Mapping[str, Sequence[Any]]
+    ) -> list[Row]:
         filled = {name: _filled(values) for name, values in lists.items()}
         given = dict(where)
         for name, values in filled.items():
@@ -217,7 +235,7 @@ def _labels(name: str, size: int) -> tuple[str, ...]:
 
 def _found(connection: Connection, sql: str, parameters: Any) -> Sequence[tuple[Any, ...]]:
     if (pipe := _pipe(connection)) is not None:
-        return pipe.ask(sql, parameters)
+        return pipe.ask(sql, parameters, in_transaction=connection.in_transaction())
     cursor = connection.connection.cursor()
     try:
         cursor.execute(sql, parameters)

@@ -25,6 +25,7 @@ from kapelle.checkpoints.folding import fold
 from kapelle.checkpoints.growth import Channel, Growth
 from kapelle.checkpoints.ids import exact, place, raw, version
 from kapelle.checkpoints.marks import marks_of
+from kapelle.checkpoints.reading import BLOBS
 from kapelle.checkpoints.reading import config as named
 from kapelle.checkpoints.seal import Seal
 from kapelle.checkpoints.statements import (
@@ -209,24 +210,26 @@ def checkpoint(
         "namespace": raw(spot.namespace),
         "parent": config["configurable"].get("checkpoint_id") or None,
     }
-    small = {name: value for name, value in checkpoint["channel_values"].items() if is_small(value)}
-    row |= _bodies(pen, row, {**checkpoint, "channel_values": small}, described)
-    values = {
+    values = checkpoint["channel_values"]
+    small = {name: value for name, value in values.items() if is_small(value)}
+    bare = {**checkpoint, "channel_values": small, BLOBS: sorted(values.keys() - small.keys())}
+    row |= _bodies(pen, row, bare, described)
+    changed = {
         (spot.thread, here["place"], exact("channel", name)): (
             version(new_versions[name]),
             pen.value(f"channel {name!r}", value),
         )
-        for name, value in checkpoint["channel_values"].items()
+        for name, value in values.items()
         if name in new_versions and name not in small
     }
     source = described.get("source")
     free = addressed or source in BRANCHES or bool(spot.namespace)
     free = free or row["parent"] is None
     rows = _checkpoint_rows(pen.sealed(checkpoints, row), marks_of(described), free=free)
-    order: Order[None] = Order(_values(pen, spot, values, grown=True) + rows)
-    whole = partial(_values, pen, spot, values, grown=False)
+    order: Order[None] = Order(_values(pen, spot, changed, grown=True) + rows)
+    whole = partial(_values, pen, spot, changed, grown=False)
     order.otherwise = lambda unmet: _otherwise(unmet, spot, whole, rows)
-    return Saved(order, named(spot.thread, spot.namespace, row["id"]), values)
+    return Saved(order, named(spot.thread, spot.namespace, row["id"]), changed)
 
 
 def of_task(

@@ -125,6 +125,23 @@ def test_a_number_that_did_not_change_is_still_there(database: Database) -> None
     assert values(database, config()) == {"step": 1, "text": "second"}
 
 
+def test_a_channel_that_a_checkpoint_lacks_is_not_taken_from_another_of_its_version(
+    database: Database,
+) -> None:
+    """A checkpoint names the channels whose values stand elsewhere: it comes back as it was put."""
+    at = put(database, config(), step=1, text="first")
+    saved = database.saver.get_tuple(at)
+    assert saved is not None
+    lacking: Any = {**saved.checkpoint, "id": str(uuid4()), "channel_values": {"step": 1}}
+    database.saver.put(at, lacking, {"source": "loop"}, {})
+    assert values(database, config()) == {"step": 1}
+    assert values(database, at) == {"step": 1, "text": "first"}
+    found = database.saver.get_tuple(at)
+    assert found is not None
+    assert found.checkpoint == saved.checkpoint
+    assert "blobs" not in found.checkpoint
+
+
 def written(database: Database, at: Any) -> list[Any]:
     found = database.saver.get_tuple(at)
     assert found is not None
