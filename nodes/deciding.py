@@ -35,6 +35,7 @@ from kapelle.state.review import (
     still_open,
     still_settled,
 )
+from kapelle.state.sayings import sayings
 from kapelle.state.task import Brief, Task
 from kapelle.state.verdict import Verdict
 
@@ -117,9 +118,10 @@ class Case:
         """Write down what is decided. Where another was faster, that is seen before going on."""
         place, memory, most = self.place, self.place.services.memory, self.policy.max_decisions
         while True:
-            made = (*decisions(found), *undisputed(self.claims, held, found))
+            said = sayings(self.claims, held)
+            made = (*decisions(found), *undisputed(said, found))
             stamped = [d.model_copy(update={"step": place.step}) for d in made]
-            keys, seen = typed_by(self.claims, held), held.version
+            keys, seen = typed_by(said), held.version
             law = partial(with_decisions, decisions=stamped, seen=seen, keys=keys, most=most)
             now = await memory.change(place.thread, law)
             if stands_in(now, stamped):

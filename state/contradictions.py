@@ -1,12 +1,11 @@
 """What can't all hold: found exactly, the same for any order of arrival and any repetition."""
 
-import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby, pairwise
 
 from pydantic import JsonValue
 
+from kapelle.state.circles import circles
 from kapelle.state.context import (
     Claim,
     Condition,
@@ -19,35 +18,11 @@ from kapelle.state.context import (
     Side,
     named,
 )
-from kapelle.state.normal import Atom, Chain, Normal, Span, inferred, meets, normal
+from kapelle.state.normal import Atom, Chain, Normal, Span, meets, normal
 from kapelle.state.noun import Noun
+from kapelle.state.sayings import Said, grouped, sayings, typed, words
 
 _NOTHING = MasterContext()
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """All that is said of one key."""
-
-    key: Key
-    claims: Sequence[Claim]
-    decision: Decision | None = None
-    declared: bool = False
-    """Whether the key's type was declared, or found at first use."""
-
-    def normals(self) -> list[Normal]:
-        """What each claim comes to; what many say alike is read once."""
-        read: dict[tuple[type, JsonValue], Normal] = {}
-        found = []
-        for value in (claim.value for claim in self.claims):
-            if isinstance(value, list | dict):
-                found.append(normal(value, self.key))
-                continue
-            known = read.get((type(value), value))
-            if known is None:
-                known = read[type(value), value] = normal(value, self.key)
-            found.append(known)
-        return found
 
 
 def contradictions(
@@ -79,33 +54,6 @@ def conflicting_pairs(found: Contradiction) -> int:
     return _pairs(sum(sizes)) - sum(map(_pairs, sizes))
 
 
-def sayings(claims: Iterable[Claim], context: MasterContext = _NOTHING) -> dict[str, Said]:
-    """What is claimed and decided, by key, in order of key; free keys typed by what is claimed."""
-    grouped: dict[str, list[Claim]] = {}
-    names: dict[str, str] = {}
-    for claim in claims:
-        name = names.get(claim.key)
-        if name is None:
-            name = names[claim.key] = named(claim.key)
-        grouped.setdefault(name, []).append(claim)
-    declared = {named(key.name): key for key in context.keys}
-    decided = {named(decision.key): decision for decision in context.decisions}
-    return {
-        name: Said(
-            declared.get(name) or _typed(name, grouped.get(name, ()), decided.get(name)),
-            grouped.get(name, ()),
-            decided.get(name),
-            name in declared,
-        )
-        for name in sorted({*grouped, *decided} if context.constraints else grouped)
-    }
-
-
-def _typed(name: str, claims: Sequence[Claim], decision: Decision | None) -> Key:
-    values: list[JsonValue] = [claim.value for claim in claims]
-    return inferred(name, [*values, decision.value] if decision else values)
-
-
 def _within(said: Said) -> Iterator[Contradiction]:
     """What the claims of one key, and what is decided of it, say against each other."""
     if said.key.type == "order":
@@ -123,39 +71,6 @@ def _within(said: Said) -> Iterator[Contradiction]:
     if misfit or (not said.key.many and (len(groups) > 1 or decided is not None)):
         sides = _in_order(_side(said, normals, group) for group in groups)
         yield _contradiction(said, sides, decided, "type" if misfit else "value")
-
-
-def grouped(normals: Sequence[Normal]) -> list[list[int]]:
-    """Positions of values that can all hold at once: as few groups as can be, in order.
-
-    Intervals of a line that meet two by two all have a point in common (Helly), so intervals are
-    grouped by the lowest upper end they all reach. Numbers are as wide as their tolerance: no group
-    holds two that are further apart, and 1.0, 1.05, 1.1 never become one by way of the middle.
-    """
-    spans: dict[str, list[int]] = {}
-    atoms: dict[Normal, list[int]] = {}
-    for i, value in enumerate(normals):
-        if isinstance(value, Span):
-            spans.setdefault(value.dimension, []).append(i)
-        else:
-            atoms.setdefault(value, []).append(i)
-    groups = list(atoms.values())
-    for those in spans.values():
-        groups += _stabbed(normals, those)
-    return groups
-
-
-def _stabbed(normals: Sequence[Normal], those: list[int]) -> list[list[int]]:
-    groups: list[list[int]] = []
-    at = None
-    spans = [(n.high, n.low, i) for i in those if isinstance(n := normals[i], Span)]
-    for high, low, i in sorted(spans):
-        if at is not None and low <= at:
-            groups[-1].append(i)
-        else:
-            groups.append([i])
-            at = high
-    return groups
 
 
 def _decided(
@@ -208,7 +123,7 @@ def _side(said: Said, normals: Sequence[Normal], group: Iterable[int]) -> Side:
 def _in_order(sides: Iterable[Side]) -> list[Side]:
     """Sides in an order of their own: no two begin with the same claim."""
     listed = list(sides)
-    return sorted(listed, key=lambda s: _words(s.claims[0])[1:]) if len(listed) > 1 else listed
+    return sorted(listed, key=lambda s: words(s.claims[0])[1:]) if len(listed) > 1 else listed
 
 
 def _once(claims: Iterable[Claim]) -> tuple[Claim, ...]:
@@ -216,17 +131,8 @@ def _once(claims: Iterable[Claim]) -> tuple[Claim, ...]:
     claims = tuple(claims)
     if len(claims) == 1:
         return claims
-    unique = {_words(claim): claim for claim in claims}
+    unique = {words(claim): claim for claim in claims}
     return tuple(unique[words] for words in sorted(unique))
-
-
-def _words(claim: Claim) -> tuple[float, str, str, str, str, str, int]:
-    """All that a claim says, to be compared."""
-    value = claim.value
-    text = json.dumps(value) if isinstance(value, list | dict) else repr(value)
-    return (
-        -claim.confidence, text, claim.evidence, claim.by, claim.task, claim.key, claim.version
-    )  # fmt: skip
 
 
 def _misfits(value: Normal) -> bool:
@@ -263,48 +169,6 @@ def _circles(said: Said) -> Iterator[Contradiction]:
 
 def _is_in(chain: Chain, circle: frozenset[str]) -> bool:
     return any(a in circle and b in circle for a, b in pairwise(chain.items))
-
-
-def circles(orders: Iterable[Chain]) -> list[frozenset[str]]:
-    """What comes before itself: the strongly connected parts of the claimed order, in order.
-
-    After R. Tarjan, Depth-First Search and Linear Graph Algorithms, 1972; without recursion.
-    """
-    after: dict[str, set[str]] = {}
-    for chain in orders:
-        for a, b in pairwise(chain.items):
-            after.setdefault(a, set()).add(b)
-            after.setdefault(b, set())
-    found = [part for part in _parts(after) if len(part) > 1 or part & after[min(part)]]
-    return sorted(found, key=sorted)
-
-
-def _parts(after: Mapping[str, set[str]]) -> Iterator[frozenset[str]]:
-    number: dict[str, int] = {}
-    low: dict[str, int] = {}
-    path: list[str] = []
-    closed: set[str] = set()
-    for start in sorted(after):
-        work = [] if start in number else [(start, iter(sorted(after[start])))]
-        while work:
-            node, ways = work[-1]
-            if node not in number:
-                number[node] = low[node] = len(number)
-                path.append(node)
-            step = next((w for w in ways if w not in closed), None)
-            if step is not None and step not in number:
-                work.append((step, iter(sorted(after[step]))))
-            elif step is not None:
-                low[node] = min(low[node], number[step])
-            else:
-                work.pop()
-                if work:
-                    low[work[-1][0]] = min(low[work[-1][0]], low[node])
-                if low[node] == number[node]:
-                    part = frozenset(path[path.index(node) :])
-                    del path[path.index(node) :]
-                    closed |= part
-                    yield part
 
 
 # ── what must hold ────────────────────────────────────────────────────────────────────────────
@@ -356,13 +220,6 @@ def _broken(constraint: Constraint, said: Mapping[str, Said]) -> Iterator[Contra
 def _ok(condition: Condition, value: JsonValue, said: Said) -> bool:
     key = said.key if said.declared else typed(condition, [claim.value for claim in said.claims])
     return holds(condition, value, key)
-
-
-def typed(condition: Condition, values: Iterable[JsonValue]) -> Key:
-    """A free key of these values, typed by what a condition asks of it as well."""
-    wanted = condition.value if isinstance(condition.value, list) else [condition.value]
-    asked = [] if condition.op == "claimed" else wanted
-    return inferred(named(condition.key), [*values, *asked])
 
 
 def _sides(said: Said, which: Callable[[JsonValue], bool]) -> list[Side]:

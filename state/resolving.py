@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from pydantic import JsonValue
 
+from kapelle.state.circles import circles
 from kapelle.state.context import (
-    Claim,
+    Constraint,
     Contradiction,
     Decision,
     Key,
@@ -16,8 +17,9 @@ from kapelle.state.context import (
     Side,
     named,
 )
-from kapelle.state.contradictions import circles, holds, sayings, typed
+from kapelle.state.contradictions import holds
 from kapelle.state.normal import Chain, Normal, inferred, meets, normal
+from kapelle.state.sayings import Said, typed, words
 
 MARGIN = 0.1
 """By what part the better side must be better for evidence to decide: what agents say of their own
@@ -73,9 +75,7 @@ def dismissed(found: Contradiction, who: str) -> Contradiction:
     return found.model_copy(update={"rule": "person", "why": f"{found.why}; {who} rejected all"})
 
 
-def undisputed(
-    claims: Sequence[Claim], context: MasterContext, found: Iterable[Contradiction]
-) -> tuple[Decision, ...]:
+def undisputed(sayings: Mapping[str, Said], found: Iterable[Contradiction]) -> tuple[Decision, ...]:
     """What is claimed once or alike, and not yet decided: held as true from now on."""
     disputed = {named(c.key) for c in found} | {
         named(claim.key) for c in found for claim in c.claims
@@ -83,11 +83,11 @@ def undisputed(
     return tuple(
         Decision(
             key=name,
-            value=max(said.claims, key=lambda c: (c.confidence, c.model_dump_json())).value,
+            value=min(said.claims, key=words).value,
             rule="undisputed",
             by=tuple(sorted({claim.by for claim in said.claims})),
         )
-        for name, said in sayings(claims, context).items()
+        for name, said in sayings.items()
         if name not in disputed and said.decision is None and said.claims and not said.key.many
         and said.key.type != "order"
     )  # fmt: skip
@@ -99,18 +99,18 @@ def decisions(found: Iterable[Contradiction]) -> tuple[Decision, ...]:
     fallen = {claim.model_dump_json() for c in settled for claim in c.losing}
     made: dict[str, Decision] = {}
     for one in settled:
-        stands = [claim.model_dump_json() for s in one.sides if s.stands for claim in s.claims]
-        if one.decision is not None and not (stands and fallen.issuperset(stands)):
+        stands = [claim for s in one.sides if s.stands for claim in s.claims]
+        lost = stands and all(claim.model_dump_json() in fallen for claim in stands)
+        if one.decision is not None and not lost:
             made.setdefault(one.decision.key, one.decision)
     return tuple(made.values())
 
 
-def typed_by(claims: Iterable[Claim], context: MasterContext) -> tuple[Key, ...]:
+def typed_by(sayings: Mapping[str, Said]) -> tuple[Key, ...]:
     """The types that free keys got by this first use of them."""
-    known = {named(key.name) for key in context.keys}
     return tuple(
-        said.key for name, said in sayings(claims, context).items()
-        if said.claims and name not in known and said.key.type != "text"
+        said.key for said in sayings.values()
+        if said.claims and not said.declared and said.key.type != "text"
     )  # fmt: skip
 
 
@@ -145,11 +145,15 @@ _Keep = Callable[[list[Side]], list[Side]]
 def _rules(
     found: Contradiction, context: MasterContext, known: Reputation
 ) -> tuple[tuple[Rule, _Keep], ...]:
+    laws = [c for c in context.constraints if c.when is None and c.must]
+
     def hard(sides: list[Side]) -> list[Side]:
-        return [s for s in sides if not s.misfit and not _breaks(s, found.key, context, hard=True)]
+        must = [c for c in laws if c.hard]
+        return [s for s in sides if not s.misfit and not _breaks(s, found.key, context, must)]
 
     def soft(sides: list[Side]) -> list[Side]:
-        return [s for s in sides if not _breaks(s, found.key, context, hard=False)]
+        should = [c for c in laws if not c.hard]
+        return [s for s in sides if not _breaks(s, found.key, context, should)]
 
     def decided(sides: list[Side]) -> list[Side]:
         return [s for s in sides if s.held == "decided"]
@@ -183,14 +187,11 @@ def _weight(side: Side, known: Reputation) -> float:
     return max(worth, default=0.0)
 
 
-def _breaks(side: Side, name: str, context: MasterContext, *, hard: bool) -> bool:
+def _breaks(side: Side, name: str, context: MasterContext, laws: Iterable[Constraint]) -> bool:
     name = named(side.claims[0].key) if side.claims else name
-    declared = _declared(name, context)
-    return any(
-        not holds(c.must, side.value, declared or typed(c.must, [side.value]))
-        for c in context.constraints
-        if c.hard == hard and c.when is None and c.must and named(c.must.key) == name
-    )
+    asked = [law.must for law in laws if law.must and named(law.must.key) == name]
+    declared = _declared(name, context) if asked else None
+    return any(not holds(must, side.value, declared or typed(must, [side.value])) for must in asked)
 
 
 def _alone(found: Contradiction) -> bool:

@@ -4,7 +4,8 @@ Pure: a pattern of any shape can use it. `Review` is one pass over the claims of
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from pydantic import JsonValue
@@ -64,7 +65,11 @@ def reviewed(
 
 def still_open(found: Iterable[Contradiction]) -> Found:
     """What neither rule nor judge nor person has settled. An omission is nothing to settle."""
-    return tuple(c for c in found if c.rule is None and c.kind != "omission")
+    return tuple(c for c in found if _is_open(c))
+
+
+def _is_open(one: Contradiction) -> bool:
+    return one.rule is None and one.kind != "omission"
 
 
 def ruled(
@@ -72,10 +77,9 @@ def ruled(
 ) -> Found:
     """With what a judge chose among the sides; it can't bring in a value of its own."""
     wanted = {named(key): value for key, value in rulings.items()}
-    doubts = still_open(found)
     return tuple(
         _ruled(one, wanted[named(one.key)], context, judge)
-        if one in doubts and named(one.key) in wanted
+        if _is_open(one) and named(one.key) in wanted
         else one
         for one in found
     )
@@ -137,8 +141,7 @@ def answered_by(found: Found, answer: Approval, context: MasterContext) -> Found
     if answer.decision == "respond":
         return found
     if answer.decision == "reject":
-        doubts = still_open(found)
-        return tuple(dismissed(c, answer.by) if c in doubts else c for c in found)
+        return tuple(dismissed(c, answer.by) if _is_open(c) else c for c in found)
     given = proposals(found)
     if answer.decision == "edit":
         given = _edited(given, answer.value)
@@ -215,24 +218,29 @@ def sent_back(found: Iterable[Contradiction], draft: Result) -> tuple[str, ...]:
     )
 
 
-def resting_on(found: Contradiction, plan: Plan, whole: str) -> tuple[str, ...]:
-    """The tasks whose work rests on what does not stand: its makers, and all that built on them.
+def flagged(found: Iterable[Contradiction], plan: Plan, whole: str) -> Found:
+    """The record, where nobody works again any more: with the tasks that rest on what fell.
 
     `whole` is the id of the task they are parts of: who planned or merged it may be a maker too.
     """
-    known = {whole, *(task.id for task in plan.tasks)} & set(at_stake(found))
-    return tuple(sorted(known | dependents(plan, known)))
+    known = {whole, *(task.id for task in plan.tasks)}
+    behind = cache(lambda task: dependents(plan, [task]))
+    return tuple(c.model_copy(update={"flagged": _resting_on(c, known, behind)}) for c in found)
 
 
-def flagged(found: Iterable[Contradiction], plan: Plan, whole: str) -> Found:
-    """The record, where nobody works again any more: with the tasks that rest on what fell."""
-    return tuple(c.model_copy(update={"flagged": resting_on(c, plan, whole)}) for c in found)
+def _resting_on(
+    found: Contradiction, known: Collection[str], behind: Callable[[str], set[str]]
+) -> tuple[str, ...]:
+    """The tasks whose work rests on what does not stand: its makers, and all that built on them."""
+    makers = {task for task in at_stake(found) if task in known}
+    return tuple(sorted(makers.union(*map(behind, makers))))
 
 
 def standing(claims: Iterable[Claim], found: Iterable[Contradiction]) -> tuple[Claim, ...]:
     """The claims without those that fell."""
-    fallen = {claim.model_dump_json() for c in found for claim in c.losing}
-    return tuple(c for c in claims if not fallen or c.model_dump_json() not in fallen)
+    losing = [claim for c in found for claim in c.losing]
+    keys, fallen = {c.key for c in losing}, {c.model_dump_json() for c in losing}
+    return tuple(c for c in claims if c.key not in keys or c.model_dump_json() not in fallen)
 
 
 def omitted(found: Iterable[Contradiction]) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from kapelle.state.context import (
 )
 from kapelle.state.contradictions import contradictions
 from kapelle.state.resolving import choose, decisions, resolve, undisputed
+from kapelle.state.sayings import sayings
 from tests.laws.drawn import claims
 
 NOT_VUE = Constraint(text="not Vue", by="ann", must=Condition(key="ui", op="is not", value="Vue"))
@@ -160,7 +161,7 @@ def test_what_is_settled_stays_settled(found: list[Claim]) -> None:
 def test_every_key_is_decided_undisputed_or_open(found: list[Claim]) -> None:
     conflicts = tuple(resolve(c, MasterContext()) for c in contradictions(found))
     decided = {d.key for d in decisions(conflicts)}
-    agreed = {d.key for d in undisputed(found, MasterContext(), conflicts)}
+    agreed = {d.key for d in undisputed(sayings(found), conflicts)}
     open_ = {c.key for c in conflicts if c.rule is None}
     assert decided | agreed | open_ == {named(c.key) for c in found}
     assert not agreed & (decided | open_)
