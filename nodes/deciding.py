@@ -35,7 +35,7 @@ from kapelle.state.review import (
     still_open,
     still_settled,
 )
-from kapelle.state.sayings import sayings
+from kapelle.state.sayings import Said, sayings
 from kapelle.state.task import Brief, Task
 from kapelle.state.verdict import Verdict
 
@@ -82,7 +82,7 @@ async def held_by(place: Here) -> MasterContext:
     return without(await place.services.memory.context(place.thread), place.step)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Case:
     """What is to be reconciled, and where."""
 
@@ -93,6 +93,7 @@ class Case:
     """Id of the whole."""
     place: Here
     policy: Policy
+    _said: tuple[MasterContext, Mapping[str, Said]] | None = None
 
     async def found(self, held: MasterContext) -> Found:
         """All that can't hold, settled as far as rules go: by reputation as a market reckons it."""
@@ -100,7 +101,13 @@ class Case:
         known = await self.place.services.memory.records(agents, self.policy.decay)
         trust = self.policy.trust
         trusted = {name: r.overall.weighed(UNSURE, trust) for name, r in known.items()}
-        return reviewed(self.claims, self.promises, held, trusted)
+        return reviewed(self.said(held), self.promises, held, trusted)
+
+    def said(self, held: MasterContext) -> Mapping[str, Said]:
+        """What is claimed and decided, by key; of one context it is read once."""
+        if self._said is None or self._said[0] is not held:
+            self._said = held, sayings(self.claims, held)
+        return self._said[1]
 
     async def asked(self, found: Found, offers: tuple[Choice, ...] = CHOICES) -> Escalation | None:
         """What a person is asked about what is open, if any is; the context holds it as open."""
@@ -118,7 +125,7 @@ class Case:
         """Write down what is decided. Where another was faster, that is seen before going on."""
         place, memory, most = self.place, self.place.services.memory, self.policy.max_decisions
         while True:
-            said = sayings(self.claims, held)
+            said = self.said(held)
             made = (*decisions(found), *undisputed(said, found))
             stamped = [d.model_copy(update={"step": place.step}) for d in made]
             keys, seen = typed_by(said), held.version

@@ -37,7 +37,15 @@ def contradictions(
         context: What is decided, what must hold, what keys are declared.
         promises: Keys that tasks promised to deliver, with the ids of those tasks.
     """
-    said = sayings(claims, context)
+    return collisions(sayings(claims, context), context, promises)
+
+
+def collisions(
+    said: Mapping[str, Said],
+    context: MasterContext = _NOTHING,
+    promises: Mapping[str, Sequence[str]] | None = None,
+) -> tuple[Contradiction, ...]:
+    """The same, of what is said of each key."""
     found = [c for one in said.values() if one.claims for c in _within(one)]
     for constraint in context.constraints:
         found += _broken(constraint, said)

@@ -94,14 +94,17 @@ def undisputed(sayings: Mapping[str, Said], found: Iterable[Contradiction]) -> t
 
 
 def decisions(found: Iterable[Contradiction]) -> tuple[Decision, ...]:
-    """What follows from all that is settled: no decision whose claims lost elsewhere."""
+    """What follows from all that is settled: no decision whose claims lost elsewhere.
+
+    Nor one that was held already: what decided it then, and who, stays written down.
+    """
     settled = [c for c in found if c.rule is not None]
     fallen = {claim.model_dump_json() for c in settled for claim in c.losing}
     made: dict[str, Decision] = {}
     for one in settled:
         stands = [claim for s in one.sides if s.stands for claim in s.claims]
         lost = stands and all(claim.model_dump_json() in fallen for claim in stands)
-        if one.decision is not None and not lost:
+        if one.decision is not None and one.rule != "decided" and not lost:
             made.setdefault(one.decision.key, one.decision)
     return tuple(made.values())
 
@@ -175,8 +178,11 @@ def _rules(
 
 def _ahead(sides: list[Side], worth: Callable[[Side], float], lead: float) -> list[Side]:
     """The best side, if it leads all others; else those that are not behind."""
-    best = max(map(worth, sides))
-    return [side for side in sides if worth(side) * lead >= best] if best > 0 else sides
+    worths = [worth(side) for side in sides]
+    best = max(worths)
+    return (
+        [s for s, w in zip(sides, worths, strict=True) if w * lead >= best] if best > 0 else sides
+    )
 
 
 def _weight(side: Side, known: Reputation) -> float:
@@ -252,7 +258,11 @@ def _settled(
 ) -> Contradiction:
     """The record, with the sides that stand first."""
     by = tuple(sorted({claim.by for side in kept for claim in side.claims}))
-    sides = [s.model_copy(update={"stands": s in kept}) for s in found.sides]
+    those = {id(side) for side in kept}
+    sides = [
+        s if s.stands == (id(s) in those) else s.model_copy(update={"stands": not s.stands})
+        for s in found.sides
+    ]
     return found.model_copy(
         update={
             "rule": rule,

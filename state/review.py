@@ -12,7 +12,7 @@ from pydantic import JsonValue
 
 from kapelle.state.approval import CHOICES, Approval, Choice, Escalation
 from kapelle.state.context import Claim, Contradiction, MasterContext, Side, named
-from kapelle.state.contradictions import contradictions
+from kapelle.state.contradictions import collisions
 from kapelle.state.resolving import (
     Reputation,
     advice,
@@ -21,6 +21,7 @@ from kapelle.state.resolving import (
     dismissed,
     resolve,
 )
+from kapelle.state.sayings import Said
 from kapelle.state.task import Plan, Result, Revision, Task, dependents
 from kapelle.state.verdict import Finding
 
@@ -53,13 +54,13 @@ def to_review(
 
 
 def reviewed(
-    claims: Iterable[Claim],
+    said: Mapping[str, Said],
     promises: Mapping[str, Sequence[str]],
     context: MasterContext,
     reputation: Reputation | None = None,
 ) -> Found:
     """Everything that can't all hold, settled as far as rules go."""
-    found = contradictions(claims, context, promises)
+    found = collisions(said, context, promises)
     return tuple(resolve(one, context, reputation) for one in found)
 
 

@@ -69,6 +69,16 @@ async def test_whoever_insists_is_flagged_and_the_run_ends(crew: Crew, memory: S
     assert crew.did["b"] == 2
 
 
+async def test_who_insists_does_not_change_what_is_written_of_how_it_was_decided(
+    crew: Crew, memory: Saver
+) -> None:
+    run = await Run(team(crew, a=says("React"), b=says("Vue")), memory).go()
+    await run.answer(decision="edit", value={UI: "React"})
+    (held,) = (await run.services.memory.context("t1")).decisions
+    assert crew.did["b"] == 2
+    assert (held.value, held.rule, held.who) == ("React", "person", "ann")
+
+
 async def test_without_claims_there_is_nothing_to_reconcile(crew: Crew, memory: Saver) -> None:
     run = await Run(team(crew), memory).go()
     assert run.result.contradictions == ()
