@@ -48,8 +48,8 @@ from kapelle.nodes.services import Services
 from kapelle.nodes.starting import goes_on
 from kapelle.nodes.synthesizing import synthesize as synthesizing
 from kapelle.state.ladder import in_doubt
+from kapelle.state.needs import by_urgency
 from kapelle.state.policy import Policy
-from kapelle.state.task import by_urgency
 from kapelle.state.team import Team, parts_of, standings
 
 _CONTROL = (

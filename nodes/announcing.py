@@ -17,11 +17,12 @@ from kapelle.nodes.starting import begin as begin_run
 from kapelle.state.budget import Usage
 from kapelle.state.leaving import NOBODY_ASKED
 from kapelle.state.market import Market, market_flaws
+from kapelle.state.needs import by_urgency
 from kapelle.state.offer import called
 from kapelle.state.policy import Policy
 from kapelle.state.reputation import record_of
 from kapelle.state.skills import AgentCard, Ontology, fits
-from kapelle.state.task import Failure, Result, Task, Tier, by_urgency
+from kapelle.state.task import Failure, Result, Task, Tier
 
 
 class Opener(Protocol):

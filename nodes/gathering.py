@@ -18,11 +18,12 @@ from kapelle.state.approval import Escalation
 from kapelle.state.delivery import mailed
 from kapelle.state.ladder import in_doubt
 from kapelle.state.leaving import with_claims
+from kapelle.state.needs import by_urgency
 from kapelle.state.orders import adopt, assign, plan_flaws, reasons
 from kapelle.state.policy import Policy
 from kapelle.state.shortage import goes_on
 from kapelle.state.skills import AgentCard
-from kapelle.state.task import Plan, Result, Revision, by_urgency
+from kapelle.state.task import Plan, Result, Revision
 from kapelle.state.team import Team, failures, folded, next_move, standings
 
 

@@ -4,9 +4,10 @@ from typing import Any, Literal
 
 from kapelle.state.approval import Approval, Escalation
 from kapelle.state.delivery import ask_to_carry, post, sent
+from kapelle.state.needs import dependents
 from kapelle.state.policy import Policy
 from kapelle.state.shortage import ask_for_more, cut_short, goes_on, once_funded
-from kapelle.state.task import Failure, Result, Revision, Task, dependents, settled
+from kapelle.state.task import Failure, Result, Revision, Task, settled
 from kapelle.state.team import Team, finished, leaves, missing, standings, undone, used
 
 

@@ -1,7 +1,7 @@
 """What can't all hold: found exactly, the same for any order of arrival and any repetition."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import groupby, pairwise
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import compress, groupby, pairwise
 
 from pydantic import JsonValue
 
@@ -20,7 +20,7 @@ from kapelle.state.context import (
 )
 from kapelle.state.normal import Atom, Chain, Normal, Span, meets, normal
 from kapelle.state.noun import Noun
-from kapelle.state.sayings import Said, grouped, sayings, typed, words
+from kapelle.state.sayings import Said, grouped, sayings, typed
 
 _NOTHING = MasterContext()
 
@@ -68,79 +68,60 @@ def _within(said: Said) -> Iterator[Contradiction]:
         yield from _circles(said)
         return
     normals = said.normals()
-    if said.key.many:
-        groups = [[i for i, n in enumerate(normals) if not _misfits(n)]]
-        groups += [[i] for i, n in enumerate(normals) if _misfits(n)]
-        groups = [group for group in groups if group]
-    else:
-        groups = grouped(normals)
+    groups = _apart(normals) if said.key.many else grouped(normals)
     misfit = said.declared and any(map(_misfits, normals))
-    decided = _decided(said, normals, groups)
+    decided = None if said.key.many else _decided(said, normals)
     if misfit or (not said.key.many and (len(groups) > 1 or decided is not None)):
-        sides = _in_order(_side(said, normals, group) for group in groups)
+        sides = _sides(said, normals, groups, decided)
         yield _contradiction(said, sides, decided, "type" if misfit else "value")
 
 
-def _decided(
-    said: Said, normals: Sequence[Normal], groups: Sequence[Sequence[int]]
-) -> Decision | None:
+def _apart(normals: Sequence[Normal]) -> list[list[int]]:
+    """Positions of values of which several may hold, and each that is none of them."""
+    good = [i for i, n in enumerate(normals) if not _misfits(n)]
+    return sorted(filter(None, [good, *([i] for i, n in enumerate(normals) if _misfits(n))]))
+
+
+def _decided(said: Said, normals: Sequence[Normal]) -> Decision | None:
     """The decision, if any claim can't hold beside it."""
-    if said.decision is None or said.key.many:
+    if said.decision is None:
         return None
     held = normal(said.decision.value, said.key)
-    against = any(not meets(held, normals[i]) for group in groups for i in group)
-    return said.decision if against else None
+    return None if all(meets(held, n) for n in normals) else said.decision
+
+
+def _sides(
+    said: Said, normals: Sequence[Normal], groups: Iterable[list[int]], decided: Decision | None
+) -> list[Side]:
+    """One a group; before them what is decided, with the claims that can hold beside it."""
+    if decided is None:
+        return [_side(said, normals, group) for group in groups]
+    held = normal(decided.value, said.key)
+    beside = [meets(held, n) for n in normals]
+    agree = tuple(compress(said.claims, beside))
+    others = ([i for i in group if not beside[i]] for group in groups)
+    return [
+        Side(value=decided.value, claims=agree, held="decided"),
+        *(_side(said, normals, group) for group in others if group),
+    ]
+
+
+def _side(said: Said, normals: Sequence[Normal], group: Sequence[int]) -> Side:
+    claims = tuple([said.claims[i] for i in group])
+    return Side(value=claims[0].value, claims=claims, misfit=_misfits(normals[group[0]]))
 
 
 def _contradiction(
-    said: Said, sides: list[Side], decided: Decision | None, kind: Kind
+    said: Said, sides: Sequence[Side], decided: Decision | None, kind: Kind
 ) -> Contradiction:
-    if decided is not None:
-        held = normal(decided.value, said.key)
-        agree, differ = _split(sides, said.key, held)
-        claims = tuple(claim for side in agree for claim in side.claims)
-        sides = [Side(value=decided.value, claims=claims, held="decided"), *differ]
-        stale = all(c.version < decided.version for side in differ for c in side.claims)
-        kind = "stale" if stale and kind == "value" else kind
+    if decided is not None and kind == "value":
+        late = (c.version < decided.version for side in sides[1:] for c in side.claims)
+        kind = "stale" if all(late) else kind
     return Contradiction(key=said.key.name, kind=kind, sides=tuple(sides), why=_why(said, sides))
-
-
-def _split(sides: list[Side], key: Key, held: Normal) -> tuple[list[Side], list[Side]]:
-    """Each side in two: the claims that can hold beside what is decided, and the others."""
-    agree, differ = [], []
-    for side in sides:
-        yes = tuple(c for c in side.claims if meets(normal(c.value, key), held))
-        no = tuple(c for c in side.claims if c not in yes)
-        if yes:
-            agree.append(side.model_copy(update={"claims": yes}))
-        if no:
-            differ.append(side.model_copy(update={"claims": no, "value": no[0].value}))
-    return agree, differ
 
 
 def _why(said: Said, sides: Sequence[Side]) -> str:
     return f"{said.key.name} is said to be " + " and ".join(f"{side.value!r}" for side in sides[:5])
-
-
-def _side(said: Said, normals: Sequence[Normal], group: Iterable[int]) -> Side:
-    group = list(group)
-    claims = _once(said.claims[i] for i in group)
-    return Side(value=claims[0].value, claims=claims, misfit=_misfits(normals[group[0]]))
-
-
-def _in_order(sides: Iterable[Side]) -> list[Side]:
-    """Sides in an order of their own: no two begin with the same claim."""
-    listed = list(sides)
-    return sorted(listed, key=lambda s: words(s.claims[0])[1:]) if len(listed) > 1 else listed
-
-
-def _once(claims: Iterable[Claim]) -> tuple[Claim, ...]:
-    """Each claim once, the surest first, whatever the order they came in."""
-    claims = tuple(claims)
-    if len(claims) == 1:
-        return claims
-    unique = {words(claim): claim for claim in claims}
-    return tuple(unique[words] for words in sorted(unique))
 
 
 def _misfits(value: Normal) -> bool:
@@ -160,16 +141,13 @@ def _circles(said: Said) -> Iterator[Contradiction]:
         by_order: dict[Normal, list[Claim]] = {}
         for chain, claim in those:
             by_order.setdefault(chain, []).append(claim)
-        sides = [
-            Side(value=claims[0].value, claims=claims)
-            for _, claims in sorted((n, _once(those)) for n, those in by_order.items())
-        ]
+        sides = [Side(value=some[0].value, claims=tuple(some)) for some in by_order.values()]
         if said.decision and isinstance(decided, Chain) and _is_in(decided, circle):
             sides.insert(0, Side(value=said.decision.value, held="decided"))
         why = f"in {said.key.name} these come before each other: {', '.join(sorted(circle))}"
         yield Contradiction(key=said.key.name, kind="order", sides=tuple(sides), why=why)
     if misfits := [c for n, c in chains if _misfits(n)]:
-        sides = [Side(value=c.value, claims=(c,), misfit=True) for c in _once(misfits)]
+        sides = [Side(value=c.value, claims=(c,), misfit=True) for c in misfits]
         yield Contradiction(
             key=said.key.name, kind="type", sides=tuple(sides), why=_why(said, sides)
         )
@@ -209,39 +187,31 @@ def _broken(constraint: Constraint, said: Mapping[str, Said]) -> Iterator[Contra
         return
     about = said.get(named(must.key))
     if when is None:
-        if about is not None and (against := _sides(about, lambda v: not _ok(must, v, about))):
+        if about is not None and (against := _those(about, must, met=False)):
             law = Side(value=must.value, held=constraint.text)
             yield _breach("constraint", about, [law, *against], constraint)
         return
     cause = said.get(named(when.key))
-    if cause is None or not (given := _sides(cause, lambda v: _ok(when, v, cause))):
+    if cause is None or not (given := _those(cause, when, met=True)):
         return
     if about is None:
         if must.op == "claimed" or must.op in ("is", "in", "at least", "at most"):
             law = Side(held=constraint.text)
             yield _breach("dependency", cause, [law, *given], constraint)
-    elif against := _sides(about, lambda v: not _ok(must, v, about)):
+    elif against := _those(about, must, met=False):
         kind: Kind = "exclusion" if must.op in ("is not", "not in") else "dependency"
         yield _breach(kind, cause, [*given, *against], constraint)
 
 
-def _ok(condition: Condition, value: JsonValue, said: Said) -> bool:
+def _those(said: Said, condition: Condition, *, met: bool) -> list[Side]:
+    """The sides of what meets a condition, or does not: claims, and what is decided."""
     key = said.key if said.declared else typed(condition, [claim.value for claim in said.claims])
-    return holds(condition, value, key)
-
-
-def _sides(said: Said, which: Callable[[JsonValue], bool]) -> list[Side]:
-    """One side a group of claims of which it is so, and what is decided if it is so of that."""
-    those = [claim for claim in said.claims if which(claim.value)]
-    part = Said(said.key, those)
+    part = Said(said.key, [c for c in said.claims if holds(condition, c.value, key) == met])
+    decided = said.decision
+    if decided is not None and holds(condition, decided.value, key) != met:
+        decided = None
     normals = part.normals()
-    sides = _in_order(_side(part, normals, group) for group in grouped(normals))
-    if said.decision is not None and which(said.decision.value):
-        held = normal(said.decision.value, said.key)
-        agree, differ = _split(sides, said.key, held)
-        claims = tuple(claim for side in agree for claim in side.claims)
-        return [Side(value=said.decision.value, claims=claims, held="decided"), *differ]
-    return sides
+    return _sides(part, normals, grouped(normals), decided)
 
 
 def _breach(kind: Kind, said: Said, sides: list[Side], constraint: Constraint) -> Contradiction:

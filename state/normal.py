@@ -86,14 +86,15 @@ def inferred(name: str, values: Iterable[JsonValue]) -> Key:
 
 
 def _distinct(values: Iterable[JsonValue]) -> list[JsonValue]:
+    """Texts first: they tell soonest what type it is not."""
     plain: dict[tuple[type, JsonValue], JsonValue] = {}
     rest: list[JsonValue] = []
     for value in values:
-        if isinstance(value, list | dict):
+        if isinstance(value, (list, dict)):
             rest.append(value)
         else:
             plain[type(value), value] = value
-    return [*plain.values(), *rest]
+    return [*sorted(plain.values(), key=lambda v: not isinstance(v, str)), *rest]
 
 
 def clean(text: str) -> str:
@@ -132,20 +133,25 @@ def _cleaned(value: JsonValue) -> JsonValue:
 
 
 def _number(value: JsonValue, key: Key) -> Span | None:
-    found = _measure(value, key.unit)
+    return _about(value, key.unit, key.tolerance)
+
+
+def _about(value: JsonValue, unit: str, tolerance: float = 0.0) -> Span | None:
+    """A number, as wide as what two may differ by."""
+    found = _measure(value, unit)
     if found is None:
         return None
-    width = _width(found.number, key)
+    width = _width(found.number, unit, tolerance)
     low, high = EXACT.subtract(found.number, width), EXACT.add(found.number, width)
     return Span(found.dimension, (low, 0), (high, 0))
 
 
-def _width(number: Decimal, key: Key) -> Decimal:
+def _width(number: Decimal, unit: str, tolerance: float) -> Decimal:
     """Half of how far apart two numbers may be."""
     noise = EXACT.multiply(abs(number), NOISE)
-    if not key.tolerance:
+    if not tolerance:
         return noise / 2
-    zero, one = counted(0.0, key.unit), counted(key.tolerance, key.unit)
+    zero, one = counted(0.0, unit), counted(tolerance, unit)
     assert zero is not None
     assert one is not None
     return max(noise, EXACT.subtract(one.number, zero.number)) / 2
@@ -174,7 +180,7 @@ def _range(value: JsonValue, key: Key) -> Span | None:
         return _half(compared[1].strip().lower(), quantity(compared[2], key.unit))
     if between := _BETWEEN.fullmatch(text) or _HYPHEN.fullmatch(text):
         return _limits(between[1], between[2], key.unit)
-    return _number(value, Key(name=key.name, unit=key.unit))
+    return _about(value, key.unit)
 
 
 def _half(sign: str, at: Quantity | None) -> Span | None:

@@ -11,9 +11,10 @@ from typing import Any
 from pydantic import JsonValue
 
 from kapelle.state.budget import Budget, Usage
+from kapelle.state.needs import dependents
 from kapelle.state.policy import Policy
 from kapelle.state.skills import AgentCard, choose, fits
-from kapelle.state.task import Plan, Result, Revision, Task, dependents, flaws_of
+from kapelle.state.task import Plan, Result, Revision, Task, flaws_of
 from kapelle.state.team import Round, Team, broke, lost_parts, standings
 from kapelle.state.verdict import Verdict
 

@@ -1,17 +1,17 @@
 """Who is right where claims can't all hold: rules in a fixed order, then a judge, then a person."""
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from pydantic import JsonValue
 
 from kapelle.state.circles import circles
 from kapelle.state.context import (
-    Constraint,
+    Condition,
     Contradiction,
     Decision,
     Key,
-    MasterContext,
     Question,
     Rule,
     Side,
@@ -19,7 +19,8 @@ from kapelle.state.context import (
 )
 from kapelle.state.contradictions import holds
 from kapelle.state.normal import Chain, Normal, inferred, meets, normal
-from kapelle.state.sayings import Said, typed, words
+from kapelle.state.sayings import Said, assertion, typed
+from kapelle.state.terms import Terms
 
 MARGIN = 0.1
 """By what part the better side must be better for evidence to decide: what agents say of their own
@@ -36,7 +37,7 @@ Reputation = Mapping[str, float]
 
 
 def resolve(
-    found: Contradiction, context: MasterContext, reputation: Reputation | None = None
+    found: Contradiction, terms: Terms, reputation: Reputation | None = None
 ) -> Contradiction:
     """Settle it by rule, if a rule can: the record with its sides, the rule and what is decided.
 
@@ -48,11 +49,11 @@ def resolve(
         return found
     known = reputation or {}
     if found.kind == "order":
-        return _unwound(found, known, _key(found, context))
+        return _unwound(found, known)
     if found.kind == "constraint" or _alone(found):
-        return _broke(found, context)
+        return _broke(found, terms)
     sides = list(found.sides)
-    for rule, keep in _rules(found, context, known):
+    for rule, keep in _rules(found, terms, known):
         kept = keep(sides)
         if len(kept) == 1:
             return _won(found, kept[0], rule)
@@ -61,10 +62,10 @@ def resolve(
 
 
 def choose(
-    found: Contradiction, value: JsonValue, context: MasterContext, *, rule: Rule, who: str
+    found: Contradiction, value: JsonValue, terms: Terms, *, rule: Rule, who: str
 ) -> Contradiction:
     """Settle it as a judge or a person did: the sides that can hold beside `value` stand."""
-    key = _key(found, context, value)
+    key = _key(found, terms, value)
     wanted = normal(value, key)
     kept = [s for s in found.sides if (s.claims or s.held == "decided") and _beside(s, wanted, key)]
     return _settled(found, kept, rule, Decision(key=found.key, value=value, rule=rule, who=who))
@@ -77,13 +78,11 @@ def dismissed(found: Contradiction, who: str) -> Contradiction:
 
 def undisputed(sayings: Mapping[str, Said], found: Iterable[Contradiction]) -> tuple[Decision, ...]:
     """What is claimed once or alike, and not yet decided: held as true from now on."""
-    disputed = {named(c.key) for c in found} | {
-        named(claim.key) for c in found for claim in c.claims
-    }
+    disputed = {key for c in found for key in _keys(c)}
     return tuple(
         Decision(
             key=name,
-            value=min(said.claims, key=words).value,
+            value=said.claims[0].value,
             rule="undisputed",
             by=tuple(sorted({claim.by for claim in said.claims})),
         )
@@ -99,14 +98,26 @@ def decisions(found: Iterable[Contradiction]) -> tuple[Decision, ...]:
     Nor one that was held already: what decided it then, and who, stays written down.
     """
     settled = [c for c in found if c.rule is not None]
-    fallen = {claim.model_dump_json() for c in settled for claim in c.losing}
+    times = Counter(key for c in settled for key in _keys(c))
+    lost = fallen(c for c in settled if any(times[key] > 1 for key in _keys(c)))
     made: dict[str, Decision] = {}
     for one in settled:
-        stands = [claim for s in one.sides if s.stands for claim in s.claims]
-        lost = stands and all(claim.model_dump_json() in fallen for claim in stands)
-        if one.decision is not None and one.rule != "decided" and not lost:
+        stands = [claim for side in one.sides if side.stands for claim in side.claims]
+        beaten = lost and stands and lost.issuperset(map(assertion, stands))
+        if one.decision is not None and one.rule != "decided" and not beaten:
             made.setdefault(one.decision.key, one.decision)
     return tuple(made.values())
+
+
+def fallen(found: Iterable[Contradiction]) -> set[tuple[str, str]]:
+    """What was claimed and does not stand."""
+    return {assertion(claim) for c in found for claim in c.losing}
+
+
+def _keys(found: Contradiction) -> set[str]:
+    """The keys it is about: of two that exclude or need each other, both."""
+    others = found.claims if found.kind in ("exclusion", "dependency") else ()
+    return {named(found.key), *(named(claim.key) for claim in others)}
 
 
 def typed_by(sayings: Mapping[str, Said]) -> tuple[Key, ...]:
@@ -145,18 +156,12 @@ def at_stake(found: Contradiction) -> tuple[str, ...]:
 _Keep = Callable[[list[Side]], list[Side]]
 
 
-def _rules(
-    found: Contradiction, context: MasterContext, known: Reputation
-) -> tuple[tuple[Rule, _Keep], ...]:
-    laws = [c for c in context.constraints if c.when is None and c.must]
-
+def _rules(found: Contradiction, terms: Terms, known: Reputation) -> tuple[tuple[Rule, _Keep], ...]:
     def hard(sides: list[Side]) -> list[Side]:
-        must = [c for c in laws if c.hard]
-        return [s for s in sides if not s.misfit and not _breaks(s, found.key, context, must)]
+        return _kept([s for s in sides if not s.misfit], found.key, terms.hard, terms)
 
     def soft(sides: list[Side]) -> list[Side]:
-        should = [c for c in laws if not c.hard]
-        return [s for s in sides if not _breaks(s, found.key, context, should)]
+        return _kept(sides, found.key, terms.soft, terms)
 
     def decided(sides: list[Side]) -> list[Side]:
         return [s for s in sides if s.held == "decided"]
@@ -187,17 +192,25 @@ def _ahead(sides: list[Side], worth: Callable[[Side], float], lead: float) -> li
 
 def _weight(side: Side, known: Reputation) -> float:
     """What the side's best claim is worth."""
-    worth = (
+    worth = [
         c.confidence * known.get(c.by, UNKNOWN) * (1 if c.evidence else UNSEEN) for c in side.claims
-    )
+    ]
     return max(worth, default=0.0)
 
 
-def _breaks(side: Side, name: str, context: MasterContext, laws: Iterable[Constraint]) -> bool:
-    name = named(side.claims[0].key) if side.claims else name
-    asked = [law.must for law in laws if law.must and named(law.must.key) == name]
-    declared = _declared(name, context) if asked else None
-    return any(not holds(must, side.value, declared or typed(must, [side.value])) for must in asked)
+def _kept(
+    sides: list[Side], key: str, laws: Mapping[str, Sequence[Condition]], terms: Terms
+) -> list[Side]:
+    """The sides that break none of these laws."""
+    return [s for s in sides if not _breaks(s, key, laws, terms)] if laws else sides
+
+
+def _breaks(side: Side, key: str, laws: Mapping[str, Sequence[Condition]], terms: Terms) -> bool:
+    name = named(side.claims[0].key if side.claims else key)
+    return any(
+        not holds(must, side.value, terms.keys.get(name) or typed(must, [side.value]))
+        for must in laws.get(name, ())
+    )
 
 
 def _alone(found: Contradiction) -> bool:
@@ -205,9 +218,9 @@ def _alone(found: Contradiction) -> bool:
     return sum(bool(s.claims or s.held == "decided") for s in found.sides) < 2
 
 
-def _broke(found: Contradiction, context: MasterContext) -> Contradiction:
+def _broke(found: Contradiction, terms: Terms) -> Contradiction:
     """Claims against a rule: a hard one wins, a soft one gives way and is noted."""
-    law = next((c for c in context.constraints if c.text == found.why), None)
+    law = terms.laws.get(found.why)
     wins = law is None or law.hard
     kept = [s for s in found.sides if (law is not None and s.held == law.text) == wins]
     kept = [s for s in kept if not s.misfit]
@@ -218,12 +231,13 @@ def _broke(found: Contradiction, context: MasterContext) -> Contradiction:
     return _settled(found, kept, "constraint" if wins else "undisputed", decision)
 
 
-def _unwound(found: Contradiction, known: Reputation, key: Key) -> Contradiction:
+def _unwound(found: Contradiction, known: Reputation) -> Contradiction:
     """Orders are kept from the best down, as long as they make no circle; a tie stays open."""
 
     def rank(side: Side) -> tuple[bool, float, int]:
         return (side.held == "decided", _weight(side, known), len({c.by for c in side.claims}))
 
+    key = Key(name=found.key, type="order")
     best = sorted(found.sides, key=rank, reverse=True)
     kept: list[Side] = []
     for side in best:
@@ -272,13 +286,7 @@ def _settled(
     )
 
 
-def _key(found: Contradiction, context: MasterContext, *more: JsonValue) -> Key:
-    declared = _declared(found.key, context)
-    if declared is not None:
-        return declared
+def _key(found: Contradiction, terms: Terms, chosen: JsonValue) -> Key:
+    name = named(found.key)
     values = [s.value for s in found.sides if s.claims or s.held == "decided"]
-    return inferred(named(found.key), [*values, *more])
-
-
-def _declared(name: str, context: MasterContext) -> Key | None:
-    return next((key for key in context.keys if named(key.name) == named(name)), None)
+    return terms.keys.get(name) or inferred(name, [*values, chosen])

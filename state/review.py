@@ -4,8 +4,7 @@ Pure: a pattern of any shape can use it. `Review` is one pass over the claims of
 """
 
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from functools import cache
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import JsonValue
@@ -13,19 +12,26 @@ from pydantic import JsonValue
 from kapelle.state.approval import CHOICES, Approval, Choice, Escalation
 from kapelle.state.context import Claim, Contradiction, MasterContext, Side, named
 from kapelle.state.contradictions import collisions
+from kapelle.state.needs import dependents, needed_by, reached
 from kapelle.state.resolving import (
     Reputation,
     advice,
     at_stake,
     choose,
     dismissed,
+    fallen,
     resolve,
 )
-from kapelle.state.sayings import Said
-from kapelle.state.task import Plan, Result, Revision, Task, dependents
+from kapelle.state.sayings import Said, assertion
+from kapelle.state.task import Plan, Result, Revision, Task
+from kapelle.state.terms import Terms
 from kapelle.state.verdict import Finding
 
 Found = tuple[Contradiction, ...]
+
+SHOWN = 100
+"""Contradictions that one ask shows, sides of one and claims of a side. What is proposed it shows
+for all; the record of the run keeps every side."""
 
 
 def claims_of(results: Mapping[str, Result]) -> list[Claim]:
@@ -60,8 +66,8 @@ def reviewed(
     reputation: Reputation | None = None,
 ) -> Found:
     """Everything that can't all hold, settled as far as rules go."""
-    found = collisions(said, context, promises)
-    return tuple(resolve(one, context, reputation) for one in found)
+    found, terms = collisions(said, context, promises), Terms.of(context)
+    return tuple(resolve(one, terms, reputation) for one in found)
 
 
 def still_open(found: Iterable[Contradiction]) -> Found:
@@ -77,21 +83,19 @@ def ruled(
     found: Found, rulings: Mapping[str, JsonValue], context: MasterContext, judge: str
 ) -> Found:
     """With what a judge chose among the sides; it can't bring in a value of its own."""
-    wanted = {named(key): value for key, value in rulings.items()}
+    wanted, terms = {named(key): value for key, value in rulings.items()}, Terms.of(context)
     return tuple(
-        _ruled(one, wanted[named(one.key)], context, judge)
+        _ruled(one, wanted[named(one.key)], terms, judge)
         if _is_open(one) and named(one.key) in wanted
         else one
         for one in found
     )
 
 
-def _ruled(
-    one: Contradiction, value: JsonValue, context: MasterContext, judge: str
-) -> Contradiction:
+def _ruled(one: Contradiction, value: JsonValue, terms: Terms, judge: str) -> Contradiction:
     """As the judge chose: the value that its side claims, not the judge's own words for it."""
     wanted = next((side.value for side in one.sides if side.value == value), value)
-    chosen = choose(one, wanted, context, rule="judge", who=judge)
+    chosen = choose(one, wanted, terms, rule="judge", who=judge)
     stands = [side for side in chosen.sides if side.stands]
     if not stands or chosen.decision is None:
         return one
@@ -111,13 +115,15 @@ def _support(side: Side) -> tuple[int, float]:
 def ask_about(found: Found, task: str, offers: tuple[Choice, ...] = CHOICES) -> Escalation:
     """The ask about what no rule and no judge could settle."""
     doubts = still_open(found)
-    keys = ", ".join(c.key for c in doubts)
+    shown, rest = doubts[:SHOWN], len(doubts[SHOWN:])
+    more = [f"{rest} more"] if rest else []
     return Escalation(
-        question=f"Agents contradict each other about {keys}. What holds?",
-        reason="; ".join(c.why for c in doubts),
+        question=f"Agents contradict each other about {', '.join([c.key for c in shown] + more)}. "
+        "What holds?",
+        reason="; ".join([c.why for c in shown] + more),
         evidence={
             "decide": proposals(doubts),
-            "sides": {c.key: [_shown(c, s) for s in range(len(c.sides))] for c in doubts},
+            "sides": {c.key: [_shown(side) for side in c.sides[:SHOWN]] for c in shown},
         },
         about="claims",
         task=task,
@@ -125,11 +131,10 @@ def ask_about(found: Found, task: str, offers: tuple[Choice, ...] = CHOICES) -> 
     )
 
 
-def _shown(found: Contradiction, number: int) -> dict[str, JsonValue]:
-    side = found.sides[number]
+def _shown(side: Side) -> dict[str, JsonValue]:
     said: list[JsonValue] = [
         {"by": c.by, "task": c.task, "confidence": c.confidence, "evidence": c.evidence}
-        for c in side.claims
+        for c in side.claims[:SHOWN]
     ]
     return {"value": side.value, "claims": said, "held": side.held}
 
@@ -143,11 +148,11 @@ def answered_by(found: Found, answer: Approval, context: MasterContext) -> Found
         return found
     if answer.decision == "reject":
         return tuple(dismissed(c, answer.by) if _is_open(c) else c for c in found)
-    given = proposals(found)
+    given, terms = proposals(found), Terms.of(context)
     if answer.decision == "edit":
         given = _edited(given, answer.value)
     return tuple(
-        choose(c, given[c.key], context, rule="person", who=answer.by)
+        choose(c, given[c.key], terms, rule="person", who=answer.by)
         if c.rule is None and c.key in given
         else c
         for c in found
@@ -167,10 +172,12 @@ def again(
     found: Iterable[Contradiction], plan: Plan, results: Mapping[str, Result]
 ) -> dict[str, Revision]:
     """Who works again: whose claims do not stand, who promised more, and all that built on them."""
-    why: dict[str, tuple[str, ...]] = {}
+    why: dict[str, list[str]] = {}
     for one in found:
-        for task in at_stake(one):
-            why[task] = (*why.get(task, ()), advice(one))
+        if tasks := at_stake(one):
+            said = advice(one)
+            for task in tasks:
+                why.setdefault(task, []).append(said)
     return _orders(why, plan, results)
 
 
@@ -186,19 +193,19 @@ def opened(
     findings: Iterable[Finding], plan: Plan, results: Mapping[str, Result]
 ) -> dict[str, Revision]:
     """Who works again because a judge sees a contradiction between texts: to claim the key."""
-    why: dict[str, tuple[str, ...]] = {}
+    why: dict[str, list[str]] = {}
     for one in findings:
         said = f"A judge sees a contradiction about {one.key}: {one.why}; claim {one.key}"
         for task in one.tasks:
-            why[task] = (*why.get(task, ()), said)
+            why.setdefault(task, []).append(said)
     return _orders(why, plan, results)
 
 
 def _orders(
-    why: Mapping[str, tuple[str, ...]], plan: Plan, results: Mapping[str, Result]
+    why: Mapping[str, Sequence[str]], plan: Plan, results: Mapping[str, Result]
 ) -> dict[str, Revision]:
     known = {task.id for task in plan.tasks}
-    orders = {task: said for task, said in why.items() if task in known and task in results}
+    orders = {task: (*said,) for task, said in why.items() if task in known and task in results}
     for task in dependents(plan, orders):
         orders.setdefault(task, ("What it builds on is done again",))
     return {
@@ -210,11 +217,11 @@ def _orders(
 
 def sent_back(found: Iterable[Contradiction], draft: Result) -> tuple[str, ...]:
     """What is to be mended in a draft: what its author claims and does not stand, or omitted."""
-    own = {claim.model_dump_json() for claim in draft.claims}
+    own = set(map(assertion, draft.claims))
     return tuple(
         advice(one)
         for one in found
-        if not own.isdisjoint(claim.model_dump_json() for claim in one.losing)
+        if not own.isdisjoint(map(assertion, one.losing))
         or (one.kind == "omission" and draft.task in one.promised)
     )
 
@@ -224,24 +231,27 @@ def flagged(found: Iterable[Contradiction], plan: Plan, whole: str) -> Found:
 
     `whole` is the id of the task they are parts of: who planned or merged it may be a maker too.
     """
-    known = {whole, *(task.id for task in plan.tasks)}
-    behind = cache(lambda task: dependents(plan, [task]))
-    return tuple(c.model_copy(update={"flagged": _resting_on(c, known, behind)}) for c in found)
+    known, behind = {whole, *(task.id for task in plan.tasks)}, needed_by(plan)
+    return tuple(_flagged(c, _resting_on(c, known, behind)) for c in found)
+
+
+def _flagged(found: Contradiction, tasks: tuple[str, ...]) -> Contradiction:
+    same = found.flagged == tasks
+    return found if same else found.model_copy(update={"flagged": tasks})
 
 
 def _resting_on(
-    found: Contradiction, known: Collection[str], behind: Callable[[str], set[str]]
+    found: Contradiction, known: set[str], behind: Mapping[str, Sequence[str]]
 ) -> tuple[str, ...]:
     """The tasks whose work rests on what does not stand: its makers, and all that built on them."""
-    makers = {task for task in at_stake(found) if task in known}
-    return tuple(sorted(makers.union(*map(behind, makers))))
+    makers = known & set(at_stake(found))
+    return tuple(sorted(makers | reached(behind, makers)))
 
 
 def standing(claims: Iterable[Claim], found: Iterable[Contradiction]) -> tuple[Claim, ...]:
     """The claims without those that fell."""
-    losing = [claim for c in found for claim in c.losing]
-    keys, fallen = {c.key for c in losing}, {c.model_dump_json() for c in losing}
-    return tuple(c for c in claims if c.key not in keys or c.model_dump_json() not in fallen)
+    lost = fallen(found)
+    return tuple(claim for claim in claims if assertion(claim) not in lost)
 
 
 def omitted(found: Iterable[Contradiction]) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ class Said:
 
     key: Key
     claims: Sequence[Claim]
+    """Each once, the surest first, whatever the order they came in."""
     decision: Decision | None = None
     declared: bool = False
     """Whether the key's type was declared, or found at first use."""
@@ -26,8 +27,9 @@ class Said:
         """What each claim comes to; what many say alike is read once."""
         read: dict[tuple[type, JsonValue], Normal] = {}
         found = []
-        for value in (claim.value for claim in self.claims):
-            if isinstance(value, list | dict):
+        for claim in self.claims:
+            value = claim.value
+            if isinstance(value, (list, dict)):
                 found.append(normal(value, self.key))
                 continue
             known = read.get((type(value), value))
@@ -51,12 +53,17 @@ def sayings(claims: Iterable[Claim], context: MasterContext = _NOTHING) -> dict[
     return {
         name: Said(
             declared.get(name) or _typed(name, grouped.get(name, ()), decided.get(name)),
-            grouped.get(name, ()),
+            _each_once(grouped.get(name, ())),
             decided.get(name),
             name in declared,
         )
         for name in sorted({*grouped, *decided} if context.constraints else grouped)
     }
+
+
+def _each_once(claims: Iterable[Claim]) -> list[Claim]:
+    unique = {words(claim): claim for claim in claims}
+    return [unique[said] for said in sorted(unique)]
 
 
 def _typed(name: str, claims: Sequence[Claim], decision: Decision | None) -> Key:
@@ -72,7 +79,7 @@ def typed(condition: Condition, values: Iterable[JsonValue]) -> Key:
 
 
 def grouped(normals: Sequence[Normal]) -> list[list[int]]:
-    """Positions of values that can all hold at once: as few groups as can be, in order.
+    """Positions of values that can all hold at once: as few groups as can be, each in order.
 
     Intervals of a line that meet two by two all have a point in common (Helly), so intervals are
     grouped by the lowest upper end they all reach. Numbers are as wide as their tolerance: no group
@@ -88,7 +95,7 @@ def grouped(normals: Sequence[Normal]) -> list[list[int]]:
     groups = list(atoms.values())
     for those in spans.values():
         groups += _stabbed(normals, those)
-    return groups
+    return sorted(groups)
 
 
 def _stabbed(normals: Sequence[Normal], those: list[int]) -> list[list[int]]:
@@ -101,13 +108,20 @@ def _stabbed(normals: Sequence[Normal], those: list[int]) -> list[list[int]]:
         else:
             groups.append([i])
             at = high
-    return groups
+    return [sorted(group) for group in groups]
 
 
 def words(claim: Claim) -> tuple[float, str, str, str, str, str, int]:
     """All that a claim says, to be compared."""
+    key, text = assertion(claim)
+    return (-claim.confidence, text, claim.evidence, claim.by, claim.task, key, claim.version)
+
+
+def assertion(claim: Claim) -> tuple[str, str]:
+    """What a claim says of what, whoever says it: of two that say the same both stand or neither.
+
+    >>> assertion(Claim(key="ui", value="Vue", by="a")) == assertion(Claim(key="ui", value="Vue"))
+    True
+    """
     value = claim.value
-    text = json.dumps(value) if isinstance(value, list | dict) else repr(value)
-    return (
-        -claim.confidence, text, claim.evidence, claim.by, claim.task, claim.key, claim.version
-    )  # fmt: skip
+    return claim.key, json.dumps(value) if isinstance(value, (list, dict)) else repr(value)

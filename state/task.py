@@ -253,42 +253,6 @@ def _repeated(ids: list[str]) -> list[str]:
     return [i for i in ids if i in seen or seen.add(i)]  # type: ignore[func-returns-value]
 
 
-def dependents(plan: Plan, of: Iterable[str]) -> set[str]:
-    """The tasks that need, directly or through others, one of `of`; without `of` themselves."""
-    found: set[str] = set(of)
-    start = set(found)
-    grew = True
-    while grew:
-        more = {t.id for t in plan.tasks if t.id not in found and found & set(t.needs)}
-        found |= more
-        grew = bool(more)
-    return found - start
-
-
-def by_urgency(tasks: Iterable[Task], least: int | None = None) -> list[Task]:
-    """The most urgent first, each made as urgent as the most urgent task that needs it.
-
-    So no task waits behind what is less urgent than it is only because what it needs does (priority
-    inheritance: L. Sha, R. Rajkumar, J. P. Lehoczky, IEEE Trans. Computers 39, 1990). None is less
-    urgent than `least`, the priority of the whole. Equally urgent ones stay as they were given.
-
-    >>> a, b = Task(id="a", goal="x"), Task(id="b", goal="y", needs=("a",), priority=3)
-    >>> [(t.id, t.priority) for t in by_urgency([Task(id="c", goal="z"), b, a])]
-    [('b', 3), ('a', 3), ('c', 0)]
-    """
-    known = {t.id: t for t in tasks}
-    inside = {i: [need for need in t.needs if need in known] for i, t in known.items()}
-    urgency = {i: t.priority if least is None else max(t.priority, least) for i, t in known.items()}
-    for task in reversed(list(TopologicalSorter(inside).static_order())):
-        for need in inside[task]:
-            urgency[need] = max(urgency[need], urgency[task])
-    raised = (
-        t if t.priority == urgency[i] else t.model_copy(update={"priority": urgency[i]})
-        for i, t in known.items()
-    )
-    return sorted(raised, key=lambda t: -t.priority)
-
-
 def merge_results(
     old: Mapping[str, Result] | None, new: Mapping[str, Result] | None
 ) -> dict[str, Result]:

@@ -12,6 +12,7 @@ from kapelle.state.budget import Usage
 from kapelle.state.context import Claim, Contradiction
 from kapelle.state.leaving import asserts
 from kapelle.state.message import Message
+from kapelle.state.needs import dependents
 from kapelle.state.noun import Noun
 from kapelle.state.policy import Policy
 from kapelle.state.review import claims_of, promised, to_review
@@ -20,7 +21,6 @@ from kapelle.state.task import (
     Result,
     Revision,
     Task,
-    dependents,
     merge_results,
     merge_revisions,
     missed,

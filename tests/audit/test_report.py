@@ -15,6 +15,7 @@ from kapelle.state.event import Event
 from kapelle.state.resolving import decisions, resolve
 from kapelle.state.review import claims_of
 from kapelle.state.task import Brief, Result, Task
+from kapelle.state.terms import Terms
 
 Work = Callable[..., dict[str, Result]]
 
@@ -50,7 +51,7 @@ def page(
 
 
 def resolved(results: dict[str, Result]) -> tuple[Contradiction, ...]:
-    return tuple(resolve(c, MasterContext()) for c in contradictions(claims_of(results)))
+    return tuple(resolve(c, Terms()) for c in contradictions(claims_of(results)))
 
 
 def test_the_worst_findings_come_first(report: Report) -> None:

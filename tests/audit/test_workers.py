@@ -7,10 +7,10 @@ import pytest
 
 from examples.audit.findings import KEPT, Complexity, Documentation, Finding, Findings, Security
 from examples.audit.summary import Summary
-from kapelle.state.context import MasterContext
 from kapelle.state.contradictions import contradictions
 from kapelle.state.resolving import resolve
 from kapelle.state.task import Result
+from kapelle.state.terms import Terms
 
 Worked = dict[str, Result]
 Work = Callable[..., Worked]
@@ -86,7 +86,7 @@ def test_tools_that_count_differently_contradict_each_other_and_the_grammar_wins
     claims = [claim for result in worked.values() for claim in result.claims]
     (conflict,) = [c for c in contradictions(claims) if c.key == "short.functions"]
     assert sorted(str(claim.value) for claim in conflict.claims) == ["0", "2"]
-    decision = resolve(conflict, MasterContext()).decision
+    decision = resolve(conflict, Terms()).decision
     assert decision is not None
     assert (decision.value, decision.rule) == (2, "evidence")
 

@@ -2,10 +2,11 @@
 
 from hypothesis import given
 
+from kapelle.state.needs import dependents
 from kapelle.state.orders import reasons, redo, second_chance
 from kapelle.state.policy import Policy
 from kapelle.state.skills import AgentCard
-from kapelle.state.task import Plan, Result, Revision, Task, dependents
+from kapelle.state.task import Plan, Result, Revision, Task
 from kapelle.state.team import standing, standings
 from tests.laws.drawn import plans, recorded
 from tests.laws.teams import made, planned, team

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from kapelle.state.budget import Budget, Usage
+from kapelle.state.needs import by_urgency, dependents
 from kapelle.state.orders import plan_flaws, unaffordable
 from kapelle.state.policy import Policy
 from kapelle.state.skills import AgentCard
-from kapelle.state.task import Plan, Task, by_urgency, dependents, flaws_of
+from kapelle.state.task import Plan, Task, flaws_of
 from tests.laws.drawn import IDS, dags, ids, plans
 
 WORKER = [AgentCard(name="w")]

@@ -1,5 +1,7 @@
 """Who is right is a rule's to say, in a fixed order; a judge's next, and last a person's."""
 
+from typing import Any, cast
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,7 +20,9 @@ from kapelle.state.context import (
 )
 from kapelle.state.contradictions import contradictions
 from kapelle.state.resolving import choose, decisions, resolve, undisputed
+from kapelle.state.review import SHOWN, ask_about
 from kapelle.state.sayings import sayings
+from kapelle.state.terms import Terms
 from tests.laws.drawn import claims
 
 NOT_VUE = Constraint(text="not Vue", by="ann", must=Condition(key="ui", op="is not", value="Vue"))
@@ -44,7 +48,7 @@ def settle(
     context = context or MasterContext()
     among = contradictions(found, context)
     (one,) = [c for c in among if c.kind in ("value", "stale", "exclusion", "order")]
-    return resolve(one, context, reputation)
+    return resolve(one, Terms.of(context), reputation)
 
 
 SURE_VUE = [
@@ -90,19 +94,19 @@ def test_one_agent_that_says_it_often_is_one_agent() -> None:
 
 def test_the_record_keeps_both_sides_the_rule_and_who() -> None:
     found = settle([said("Vue", "v"), said("React", "r")])
-    by_ann = choose(found, "react ", MasterContext(), rule="person", who="ann")
+    by_ann = choose(found, "react ", Terms(), rule="person", who="ann")
     assert by_ann.decision is not None
     assert (by_ann.rule, by_ann.decision.who, by_ann.decision.by) == ("person", "ann", ("r",))
     assert [(s.value, s.stands) for s in by_ann.sides] == [("React", True), ("Vue", False)]
     assert [c.by for c in by_ann.losing] == ["v"]
-    neither = choose(found, "Svelte", MasterContext(), rule="person", who="ann")
+    neither = choose(found, "Svelte", Terms(), rule="person", who="ann")
     assert {c.by for c in neither.losing} == {"v", "r"}
 
 
 def test_a_claim_against_a_hard_constraint_falls_even_alone() -> None:
     must = Constraint(text="React", by="ann", must=Condition(key="ui", value="React"))
     (found,) = contradictions([said("Vue")], held(constraints=(must,)))
-    fell = resolve(found, held(constraints=(must,)))
+    fell = resolve(found, Terms.of(held(constraints=(must,))))
     assert fell.decision is not None
     assert (fell.rule, fell.decision.value, fell.decision.who) == ("constraint", "React", "ann")
     assert [c.value for c in fell.losing] == ["Vue"]
@@ -111,7 +115,7 @@ def test_a_claim_against_a_hard_constraint_falls_even_alone() -> None:
 def test_a_claim_against_a_soft_constraint_stands_and_is_noted() -> None:
     context = held(constraints=(RATHER,))
     (found,) = contradictions([said("Vue")], context)
-    noted = resolve(found, context)
+    noted = resolve(found, Terms.of(context))
     assert (noted.rule, noted.losing) == ("undisputed", ())
 
 
@@ -144,22 +148,20 @@ def test_order_of_arrival_does_not_change_who_is_right(
     found: list[Claim], data: st.DataObject
 ) -> None:
     shuffled = data.draw(st.permutations(found))
-    first = [resolve(c, MasterContext()).model_dump_json() for c in contradictions(found)]
-    assert first == [
-        resolve(c, MasterContext()).model_dump_json() for c in contradictions(shuffled)
-    ]
+    first = [resolve(c, Terms()).model_dump_json() for c in contradictions(found)]
+    assert first == [resolve(c, Terms()).model_dump_json() for c in contradictions(shuffled)]
 
 
 @given(st.lists(claims, max_size=6))
 def test_what_is_settled_stays_settled(found: list[Claim]) -> None:
     for conflict in contradictions(found):
-        once = resolve(conflict, MasterContext())
-        assert resolve(once, MasterContext()) is once or once.rule is None
+        once = resolve(conflict, Terms())
+        assert resolve(once, Terms()) is once or once.rule is None
 
 
 @given(st.lists(claims, max_size=6))
 def test_every_key_is_decided_undisputed_or_open(found: list[Claim]) -> None:
-    conflicts = tuple(resolve(c, MasterContext()) for c in contradictions(found))
+    conflicts = tuple(resolve(c, Terms()) for c in contradictions(found))
     decided = {d.key for d in decisions(conflicts)}
     agreed = {d.key for d in undisputed(sayings(found), conflicts)}
     open_ = {c.key for c in conflicts if c.rule is None}
@@ -196,3 +198,21 @@ def test_who_has_read_a_decision_may_change_it(seen: int) -> None:
     first = with_decisions(MasterContext(), [Decision(key="a", value=1, rule="vote")], seen=0)
     second = with_decisions(first, [Decision(key="a", value=2, rule="person")], seen=seen)
     assert (second.decisions[0].value, second.version) == ((2, 2) if seen else (1, 1))
+
+
+def test_an_ask_shows_so_many_contradictions_and_proposes_a_value_for_all() -> None:
+    keys = [f"k{n}" for n in range(SHOWN + 2)]
+    found = contradictions(
+        [Claim(key=key, value=value, by=value) for key in keys for value in ("Vue", "React")]
+    )
+    ask = ask_about(found, "all")
+    assert isinstance(ask.evidence, dict)
+    assert len(cast("dict[str, Any]", ask.evidence["sides"])) == SHOWN
+    assert ask.evidence["decide"] == dict.fromkeys(keys, "React")
+    assert ask.question.endswith(", 2 more. What holds?")
+
+
+def test_the_surest_claim_comes_first_in_its_side_and_the_surest_side_first() -> None:
+    doubtful, sure = said("React", "a", confidence=0.2), said("React", "b", confidence=0.4)
+    found = contradictions([doubtful, said("Vue", "c", confidence=0.3), sure])
+    assert [[c.by for c in side.claims] for side in found[0].sides] == [["b", "a"], ["c"]]

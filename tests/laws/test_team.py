@@ -5,8 +5,9 @@ from hypothesis import given
 
 from kapelle.state.approval import Escalation
 from kapelle.state.context import Claim
+from kapelle.state.needs import dependents
 from kapelle.state.policy import Policy
-from kapelle.state.task import FailureKind, Plan, Result, Revision, Task, dependents
+from kapelle.state.task import FailureKind, Plan, Result, Revision, Task
 from kapelle.state.team import (
     Team,
     failures,
