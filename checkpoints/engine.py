@@ -201,10 +201,11 @@ def _prepare_ourselves(driver: Any, known: Any) -> None:
 
     Each is planned once, for any values: PostgreSQL takes one it has no statistics of, as of a new
     tenant, for a value that no row has, and reads all rows of the tenant for each that it finds.
+    And by an index: a table without statistics it takes for one that is soon read as a whole.
     A connection that others look with as well is left as it is.
     """
     driver.prepare_threshold = None
-    driver.execute("SET plan_cache_mode = force_generic_plan")
+    driver.execute("SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off")
     driver.commit()
     known.info[PREPARED] = {}
 

@@ -1,7 +1,7 @@
 """How checkpoints are found and put together again: a few queries a page, never one a row."""
 
 import operator
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
@@ -102,9 +102,7 @@ class View:
         value = stored(row)
         if self.cipher is None:
             return value
-        kind, body = untie(
-            self.cipher, (value.type, value.body), tied_to(table, row), row["thread"]
-        )
+        kind, body = self._clear(table, row, (value.type, value.body))
         return Value(kind, value.head, body)
 
     def written(self, row: Found) -> Iterator[tuple[int, str, Any]]:
@@ -117,8 +115,7 @@ class View:
         if row["more"] is None:
             return ()
         kind, _, data = bytes(row["more"]).partition(b"\x00")
-        place = tied_to(writes, row, "more")
-        typed = untie(self.cipher, (kind.decode(), data), place, row["thread"])
+        typed = self._clear(writes, row, (kind.decode(), data), "more")
         more: Sequence[tuple[int, str, Any]] = self.load(row["thread"], typed)
         return more
 
@@ -137,8 +134,15 @@ class View:
 
     def column(self, row: Found, kind: str, data: str) -> tuple[str, bytes]:
         """What stands in a row of `checkpoints` itself."""
-        typed = row[kind], bytes(row[data])
-        return untie(self.cipher, typed, tied_to(checkpoints, row, data), row["thread"])
+        return self._clear(checkpoints, row, (row[kind], bytes(row[data])), data)
+
+    def _clear(
+        self, table: Table, row: Found, typed: tuple[str, bytes], column: str = "body"
+    ) -> tuple[str, bytes]:
+        """What stands in a column of a row, without its cipher."""
+        if self.cipher is None:
+            return typed
+        return untie(self.cipher, typed, tied_to(table, row, column), row["thread"])
 
     def load(self, thread: str, value: tuple[str, bytes]) -> Any:
         """A value; `Unreadable` names the thread if it is damaged."""
@@ -161,7 +165,7 @@ def one(
     if row is None:
         return None
     bare = view.bare(row)
-    if not row["written"] and not any(_spoken(row, bare)):
+    if not row["written"] and not _spoken(row, bare):
         return _tuple(view, row, bare, {}, [])
     found = query.rows(connection, where)
     return tuples(view, connection, found, growth)[0] if found else None
@@ -192,7 +196,7 @@ def tuples(
     if not rows:
         return []
     bare = [view.bare(row) for row in rows]
-    spoken = [list(_spoken(row, of)) for row, of in zip(rows, bare, strict=True)]
+    spoken = [_spoken(row, of) for row, of in zip(rows, bare, strict=True)]
     stored_ = values(view, connection, {version for some in spoken for version in some})
     pending = written(view, connection, rows)
     if growth is not None:
@@ -224,25 +228,29 @@ def _tuple(
     written: list[PendingWrite],
 ) -> CheckpointTuple:
     thread, namespace = row["thread"], text(row["namespace"])
-    values = {**small_of(bare), **values}
-    checkpoint: Any = {**bare, "id": row["id"], "channel_values": values}
+    checkpoint: Any = bare
+    checkpoint["id"] = row["id"]
+    checkpoint["channel_values"] = {**small_of(bare), **values}
     checkpoint.pop(BLOBS, None)
     return CheckpointTuple(
-        config=config(thread, namespace, row["id"]),
-        checkpoint=checkpoint,
-        metadata=view.metadata(row),
-        parent_config=config(thread, namespace, row["parent"]) if row["parent"] else None,
-        pending_writes=written,
+        config(thread, namespace, row["id"]),
+        checkpoint,
+        view.metadata(row),
+        config(thread, namespace, row["parent"]) if row["parent"] else None,
+        written,
     )
 
 
-def _spoken(row: Found, bare: Checkpoint) -> Iterable[Version]:
+def _spoken(row: Found, bare: Checkpoint) -> list[Version]:
     """The channel versions whose values a checkpoint doesn't hold itself."""
+    names = apart_of(bare)
+    if not names:
+        return []
     thread, at, versions = row["thread"], bytes(row["place"]), bare["channel_versions"]
-    return ((thread, at, name, version(versions[name])) for name in apart_of(bare))
+    return [(thread, at, name, version(versions[name])) for name in names]
 
 
-def apart_of(bare: Checkpoint) -> Iterable[str]:
+def apart_of(bare: Checkpoint) -> Collection[str]:
     """The channels whose values may be in `blobs`."""
     its: Any = bare
     versions = bare["channel_versions"]
@@ -328,9 +336,8 @@ def written(
         found = WRITTEN_TO.rows(connection, {}, seqs=seqs, channels=list(channels))
     pending: dict[int, dict[Any, PendingWrite]] = {row["seq"]: {} for row in rows}
     for row in sorted(found, key=itemgetter("idx")):
-        path = text(row["path"])
+        its, path, task = pending[row["seq"]], text(row["path"]), row["task"]
         for idx, channel, value in view.written(row):
             if channels is None or channel in channels:
-                order = writes_sort_key(path, row["task"], idx)
-                pending[row["seq"]].setdefault(order, (row["task"], channel, value))
+                its.setdefault(writes_sort_key(path, task, idx), (task, channel, value))
     return {seq: [its[order] for order in sorted(its)] for seq, its in pending.items()}

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from hashlib import blake2b, sha256
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, Table, and_, select
+from sqlalchemy import Select, Table, select
 
 from kapelle.checkpoints.statements import Found, Row, keep_first
 from kapelle.checkpoints.tables import payloads
@@ -62,14 +62,18 @@ def columns(tenant: str, thread: str, value: Value, long: list[Row]) -> Row:
 
 
 def with_payloads(table: Table, *more: Any) -> Select[Any]:
-    """A query for rows of a table with values; the long ones come as `payload_body`."""
-    its = and_(
+    """A query for rows of a table with values; the long ones come as `payload_body`.
+
+    Each is looked up by its whole key. Joined, PostgreSQL reads all of the thread's for each, as
+    long as it has no statistics.
+    """
+    its = select(payloads.c.body).where(
         payloads.c.tenant == table.c.tenant,
         payloads.c.thread == table.c.thread,
         payloads.c.hash == table.c.payload,
     )
-    query = select(table, payloads.c.body.label("payload_body"), *more)
-    return query.join(payloads, its, isouter=True)
+    body = its.correlate(table).scalar_subquery()
+    return select(table, body.label("payload_body"), *more).select_from(table)
 
 
 def stored(row: Found) -> Value:

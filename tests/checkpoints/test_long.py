@@ -1,9 +1,10 @@
 """A step of a long thread has a server read no more rows than one of a short thread.
 
-Not even while the server has no statistics of the tables, which is when it guesses.
+Nor does a look read more rows for what else there is in the database. Not even while the server has
+no statistics of the tables, which is when it guesses.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypedDict
 from uuid import uuid4
@@ -14,16 +15,18 @@ from sqlalchemy import Connection, text
 
 from kapelle.checkpoints import Database
 from kapelle.checkpoints.inbox import TASK_WENT_ON, THREAD_WENT_ON
+from kapelle.checkpoints.listing import Pages
 from kapelle.checkpoints.reading import LAST, NAMED
 from kapelle.checkpoints.tables import metadata
 from kapelle.checkpoints.writing import INSERT_CHECKPOINT, KEY, LOCK_PARENT, insert_marks
 from tests.checkpoints.conftest import VARIABLES, url_of
 
 
-class Counted(TypedDict):
-    """A count."""
+class Counted(TypedDict, total=False):
+    """A count, and a text too long to stand in a row itself."""
 
     count: int
+    text: str
 
 
 @pytest.fixture(params=VARIABLES)
@@ -36,16 +39,18 @@ def fresh(
         yield database
 
 
-def filled(database: Database, thread: str, steps: int) -> None:
-    """A thread of so many steps."""
+def filled(database: Database, thread: str, steps: int, text: str = "") -> None:
+    """A thread of so many steps, named in its metadata; each step says something else."""
     graph = StateGraph(Counted)
-    count: Any = lambda state: {"count": state["count"] + 1}  # noqa: E731
+    said: Any = lambda count: {"text": f"{count} {text}"} if text else {}  # noqa: E731
+    count: Any = lambda state: {"count": state["count"] + 1, **said(state["count"])}  # noqa: E731
     graph.add_node("count", count)
     graph.add_edge(START, "count")
     graph.add_conditional_edges(
         "count", lambda state: "count" if state["count"] < steps else END, ["count", END]
     )
     at: Any = {"configurable": {"thread_id": thread}, "recursion_limit": steps + 2}
+    at["metadata"] = {"owner": thread, "kind": "fine"}
     graph.compile(checkpointer=database.saver).invoke({"count": 0}, at)
 
 
@@ -73,11 +78,13 @@ def read(connection: Connection) -> int:
     if connection.dialect.name == "postgresql":
         prefix = connection.get_execution_options()["kapelle_prefix"]
         names = [table.name.replace("kapelle_", prefix) for table in metadata.sorted_tables]
-        indexes = text(
-            "SELECT sum(pg_stat_get_xact_tuples_returned(indexrelid)) FROM pg_index"
-            " JOIN pg_class ON pg_class.oid = indrelid WHERE relname = ANY(:names)"
+        tables_and_indexes = text(
+            "SELECT sum(pg_stat_get_xact_tuples_returned(its)) FROM"
+            " (SELECT oid AS its FROM pg_class WHERE relname = ANY(:names) UNION ALL"
+            " SELECT indexrelid FROM pg_index JOIN pg_class ON pg_class.oid = indrelid"
+            " WHERE relname = ANY(:names)) AS ours"
         )
-        return int(connection.scalar(indexes, {"names": names}))
+        return int(connection.scalar(tables_and_indexes, {"names": names}))
     counts = connection.execute(text("SHOW SESSION STATUS LIKE 'Handler_read%'")).all()
     return sum(int(count) for _, count in counts)
 
@@ -90,3 +97,41 @@ def test_a_step_of_a_long_thread_reads_as_few_rows_as_one_of_a_short_thread(
     with fresh.connect() as connection:
         connection.execution_options(isolation_level="READ COMMITTED")
         assert asked(connection, "long") <= asked(connection, "short") + 3
+
+
+LOOKS: Mapping[str, tuple[Any, Any]] = {
+    "by one pair": (None, {"owner": "wanted"}),
+    "by two pairs": (None, {"owner": "wanted", "kind": "fine"}),
+    "by a pair that all have": (None, {"kind": "fine"}),
+    "by a pair in a thread": ({"configurable": {"thread_id": "wanted"}}, {"kind": "fine"}),
+    "in a thread": ({"configurable": {"thread_id": "wanted"}}, None),
+}
+
+
+def looked(database: Database, connection: Connection, at: Any, pairs: Any) -> int:
+    """How many rows the server reads to find five checkpoints."""
+    with connection.begin():
+        begun = read(connection)
+        pages = Pages(at, pairs, None, 5)
+        assert len(pages.turn(database.saver.view(), connection)) == 5
+        return read(connection) - begun
+
+
+def test_what_else_there_is_takes_no_time_to_look(fresh: Database) -> None:
+    filled(fresh, "wanted", 3)
+    with fresh.connect() as connection:
+        alone = {name: looked(fresh, connection, *look) for name, look in LOOKS.items()}
+        filled(fresh, "other", 200)
+        after = {name: looked(fresh, connection, *look) for name, look in LOOKS.items()}
+    assert {name for name in LOOKS if after[name] > alone[name] + 20} == set()
+
+
+def test_the_long_values_of_a_thread_are_not_all_read_for_each_that_is_wanted(
+    fresh: Database,
+) -> None:
+    at = {"configurable": {"thread_id": "long", "checkpoint_ns": ""}}
+    filled(fresh, "long", 10, text="long" * 100)
+    with fresh.connect() as connection:
+        short = looked(fresh, connection, at, None)
+        filled(fresh, "long", 100, text="long" * 100)
+        assert looked(fresh, connection, at, None) <= short + 100 + 20

@@ -38,7 +38,7 @@ ALLOWED = {
     },
     "engine.py": {
         'SET search_path TO "{schema}"',  # an `identifier`
-        "SET plan_cache_mode = force_generic_plan",
+        "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off",
         "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')",
         "SET SESSION {parts} = 4294967295",  # one of two constants
         "PRAGMA journal_mode=WAL",
