@@ -68,8 +68,7 @@ class Work:
     async def __call__(self, task: Task, brief: Brief) -> str:
         """Work on one part."""
         self.note("begin", task.id)
-        self.begun += 1
-        if self.begun == self.fatal:
+        if self.is_last():
             await self.kept()
             os.kill(os.getpid(), signal.SIGKILL)
         if 0 < self.fatal < self.begun:
@@ -79,6 +78,11 @@ class Work:
         needed = ",".join(i for i in sorted(brief.results) if i in task.needs)
         self.made.append(f"<{task.id} of {needed}>")
         return self.made[-1]
+
+    def is_last(self) -> bool:
+        """One beginning more: whether it is the one that kills."""
+        self.begun += 1
+        return self.begun == self.fatal
 
     async def kept(self) -> None:
         """Wait until all that was made in this process is in the database."""
@@ -194,27 +198,45 @@ def a_judge(work: Work) -> FunctionAgent:
     return judge
 
 
+def a_writer(work: Work, name: str, to: str, **acts: Any) -> FunctionAgent:
+    """Writes from some of its tasks; what it is known to have finished names what it had read."""
+
+    @agent(name=name)
+    async def writing(task: Task, brief: Brief) -> Reply:
+        read = ",".join(m.id for m in brief.messages)
+        made = await work(task.model_copy(update={"id": f"{task.id}[{read}]"}), brief)
+        letter = {"receiver": to, "performative": acts.get(task.id), "body": f"from {task.id}"}
+        letters = (Message.model_validate(letter),) if task.id in acts else ()
+        bodies = [f"{m.sender}: {m.body}" for m in brief.messages]
+        return Reply(output=[made, *bodies], messages=letters)
+
+    return writing
+
+
+WRITING = POLICY.model_copy(update={"channels": (Channel(),)})
+
+
+def a_line_that_writes(work: Work) -> Pattern:
+    """Each stage tells the next one something; the last wants something of the first, twice."""
+    stages = [
+        a_writer(work, "coder", "reader", coder="inform"),
+        a_writer(work, "reader", "tester", reader="inform"),
+        a_writer(work, "tester", "coder", tester="request"),
+    ]
+    return pipeline(stages, policy=WRITING)
+
+
 def a_team_that_writes(work: Work) -> Pattern:
     """Testers tell a coder something, and want something: it works again, and reads it all."""
-
-    async def writing(task: Task, brief: Brief) -> Reply:
-        again = f"{task.id}-again" if brief.messages else task.id
-        made = await work(task.model_copy(update={"id": again}), brief)
-        read = [f"{m.sender}: {m.body} ({m.id})" for m in brief.messages]
-        if task.id in ("c1", "c2"):
-            return Reply(output=[made, *read])
-        act: Any = {"t1": "inform", "t2": "request", "t3": "inform"}[task.id]
-        letter = Message(receiver="coder", performative=act, body=f"from {task.id}")
-        return Reply(output=made, messages=(letter,))
 
     @agent
     async def planner(task: Task) -> list[Task]:
         who = {"c1": "coder", "c2": "coder", "t1": "tester", "t2": "tester", "t3": "tester"}
         return [Task(id=i, goal="work", agent=name) for i, name in who.items()]
 
-    workers = [agent(name=name)(writing) for name in ("coder", "tester")]
-    talk = POLICY.model_copy(update={"channels": (Channel(between=("coder", "tester")),)})
-    return manager_worker(plan=planner, workers=workers, policy=talk)
+    tester = a_writer(work, "tester", "coder", t1="inform", t2="request", t3="inform")
+    workers = [a_writer(work, "coder", "tester"), tester]
+    return manager_worker(plan=planner, workers=workers, policy=WRITING)
 
 
 def teams_that_disagree(work: Work) -> Pattern:
@@ -354,6 +376,7 @@ GRAPHS: dict[str, Callable[[Work], Pattern]] = {
         a_team_that_asks,
         a_team_that_disagrees,
         a_team_that_writes,
+        a_line_that_writes,
         a_market_that_disagrees,
         teams_that_disagree,
         a_line_with_a_team_in_it,
@@ -368,6 +391,10 @@ GRAPHS: dict[str, Callable[[Work], Pattern]] = {
 }
 
 
+WRITE = ("a_team_that_writes", "a_line_that_writes")
+"""The graphs that are killed between steps as well: there messages are on their way."""
+
+
 class FatalMemory(StoreMemory):
     """A memory that kills its process right after a change, before anything else is kept."""
 
@@ -379,11 +406,22 @@ class FatalMemory(StoreMemory):
         """Change the document; to be killed by a change counts as a beginning."""
         before = await self.context(thread)
         now = await super().change(thread, law)
-        if now.decisions != before.decisions:
-            self._work.begun += 1
-            if self._work.begun == self._work.fatal:
-                os.kill(os.getpid(), signal.SIGKILL)
+        if now.decisions != before.decisions and self._work.is_last():
+            os.kill(os.getpid(), signal.SIGKILL)
         return now
+
+
+def at_each_step(saver: Any, work: Work) -> None:
+    """Have each checkpoint count as a beginning: killed by it, a process ends between two steps."""
+    put = saver.aput
+
+    async def aput(*given: Any, **named: Any) -> Any:
+        where = await put(*given, **named)
+        if work.is_last():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return where
+
+    saver.aput = aput
 
 
 @asynccontextmanager
@@ -407,6 +445,8 @@ async def drive(kind: str, graph: str, folder: Path, fatal: int) -> None:
     """Start or go on, answering what is asked, to the end; the result goes to a file."""
     work = Work(kind, folder, fatal)
     async with saver_in(kind, folder) as (saver, store):
+        if graph in WRITE:
+            at_each_step(saver, work)
         app = GRAPHS[graph](work).compile(checkpointer=saver)
         services = replace(in_memory(), memory=FatalMemory(store, work))
         begun = await saver.aget_tuple(CONFIG) is not None
@@ -473,7 +513,8 @@ BEGINNINGS = {
     "a_team": 12,
     "a_team_that_asks": 12,
     "a_team_that_disagrees": 10,
-    "a_team_that_writes": 6,
+    "a_team_that_writes": 20,
+    "a_line_that_writes": 30,
     "a_market_that_disagrees": 9,
     "teams_that_disagree": 11,
     "a_line_with_a_team_in_it": 14,

@@ -25,6 +25,7 @@ def test_a_killed_run_goes_on_and_no_finished_part_repeats(warm: Warm, tmp_path:
 ONE_OF_EACH = [
     "a_team_that_asks",
     "a_team_that_writes",
+    "a_line_that_writes",
     "a_stream",
     "a_swarm_that_is_held",
     "a_market_that_disagrees",
@@ -46,6 +47,14 @@ def test_a_run_of_each_pattern_that_is_killed_goes_on_from_a_server(
 @pytest.mark.parametrize("saver", ["sqlite", "official sqlite"])
 def test_wherever_it_is_killed_a_run_goes_on(warm: Warm, saver: str, tmp_path: Path) -> None:
     goes_on(warm, saver, 14, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("graph", ["a_team_that_writes", "a_line_that_writes"])
+def test_killed_at_any_boundary_between_steps_each_message_is_read_once(
+    warm: Warm, graph: str, tmp_path: Path
+) -> None:
+    goes_on(warm, "sqlite", 30, tmp_path, [graph])
 
 
 def goes_on(warm: Warm, saver: str, times: int, folder: Path, graphs: Sequence[str] = ()) -> None:
