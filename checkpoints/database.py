@@ -31,6 +31,7 @@ from kapelle.checkpoints.store import SqlStore
 from kapelle.nodes.in_memory import in_memory
 from kapelle.nodes.memory import StoreMemory
 from kapelle.nodes.services import Services
+from kapelle.state.errors import Unreadable
 
 
 class Database(Closing):
@@ -93,17 +94,24 @@ class Database(Closing):
     ) -> int:
         """Forget checkpoints but the newest of each namespace and the young; how many were dropped.
 
-        What the kept ones build on stays. Each thread, all or those named, is a transaction.
+        What the kept ones build on stays; where that is damaged, `Unreadable` is raised after the
+        other threads are done. Each thread, all or those named, is a transaction.
         """
         keep = Keep(newest=max(1, newest), seconds=seconds)
         look = partial(retention.threads, tenant=self.tenant)
         named = await self._access.aread(look) if threads is None else list(threads)
         dropped = 0
+        damaged: Unreadable | None = None
         for thread in named:
             work = partial(
                 retention.prune, self.saver.view(), thread=exact("thread", thread), keep=keep
             )
-            dropped += await self._access.awrite(work)
+            try:
+                dropped += await self._access.awrite(work)
+            except Unreadable as error:
+                damaged = damaged or error
+        if damaged is not None:
+            raise damaged
         return dropped
 
     async def forget(

@@ -33,6 +33,9 @@ SETTINGS = (
 """What MariaDB and MySQL are asked for."""
 
 
+NEEDED = {"SQLite": (3, 24), "PostgreSQL": (12,), "MariaDB": (10, 3), "MySQL": (8, 0, 17)}
+"""The oldest versions that have what is asked of them."""
+
 PACKAGES = ("kapelle", "langgraph", "langgraph-checkpoint", "sqlalchemy")
 DRIVERS = {"psycopg": ("psycopg",), "pymysql": ("pymysql",)}
 """Whose versions are told, by SQLAlchemy's name of the driver."""
@@ -82,8 +85,15 @@ def settings(connection: Connection, *, max_bytes: int) -> list[Finding]:
     return list(_postgresql(connection))
 
 
+def _server(name: str, found: str, connection: Connection) -> Finding:
+    """Whether what answers is new enough."""
+    version = connection.dialect.server_version_info or ()
+    mend = f"use {name} {'.'.join(map(str, NEEDED[name]))} or newer"
+    return Finding(what=name, found=found, safe=version >= NEEDED[name], mend=mend)
+
+
 def _sqlite(connection: Connection) -> Iterator[Finding]:
-    yield Finding(what="SQLite", found=str(connection.scalar(select(func.sqlite_version()))))
+    yield _server("SQLite", str(connection.scalar(select(func.sqlite_version()))), connection)
     mode = str(connection.exec_driver_sql("PRAGMA journal_mode").scalar())
     yield Finding(
         what="journal_mode",
@@ -104,7 +114,7 @@ def _postgresql(connection: Connection) -> Iterator[Finding]:
     def setting(name: str) -> str:
         return str(connection.scalar(select(func.current_setting(name))))
 
-    yield Finding(what="PostgreSQL", found=setting("server_version"))
+    yield _server("PostgreSQL", setting("server_version"), connection)
     encoding = setting("server_encoding")
     yield Finding(
         what="server_encoding",
@@ -129,7 +139,8 @@ def _mariadb(connection: Connection, max_bytes: int) -> Iterator[Finding]:
     names = ", ".join(f"'{name}'" for name in SETTINGS)
     rows = connection.exec_driver_sql(f"SHOW VARIABLES WHERE Variable_name IN ({names})")
     value: dict[str, str] = {row[0]: row[1] for row in rows}
-    yield Finding(what="MariaDB or MySQL", found=value["version"])
+    name = "MariaDB" if getattr(connection.dialect, "is_mariadb", False) else "MySQL"
+    yield _server(name, value["version"], connection)
     yield Finding(
         what="sql_mode",
         found=value["sql_mode"],

@@ -61,6 +61,9 @@ ASYNCPG = {
 }
 """Settings of asyncpg's in a URL, as psycopg knows them; None: it has no such thing."""
 
+OPENINGS = frozenset(("cache", "immutable", "mode", "nolock", "psow", "uri", "vfs"))
+"""What a URL of SQLite's may say of how its file is opened, which is ours to say."""
+
 EXTRAS = {"psycopg": "postgres", "pymysql": "mariadb"}
 """Which extra of the package brings a driver."""
 
@@ -105,7 +108,7 @@ class Address:
 def parse(url: str | URL) -> URL:
     """A URL with a driver that is there, or the path of an SQLite file."""
     if isinstance(url, str) and "://" not in url:
-        return URL.create("sqlite+pysqlite", database=url)
+        return _spoken(URL.create("sqlite+pysqlite", database=url))
     try:
         parsed = make_url(url)
         if parsed.drivername.endswith("+asyncpg"):
@@ -129,9 +132,22 @@ def _spoken(url: URL) -> URL:
         raise Misbuilt(f"{kind}:// is no database that Kapelle knows; it knows {kinds}")
     if driver and driver != SPOKEN[kind]:
         raise Misbuilt(f"{url.drivername}: {SPOKEN[kind]} is who talks to it; write {kind}://…")
-    if kind == "sqlite" and url.host:
-        raise Misbuilt(f"sqlite:// takes three slashes: write sqlite:///{url.host}")
+    if kind == "sqlite":
+        _is_path(url)
     return url
+
+
+def _is_path(url: URL) -> None:
+    """Raise `Misbuilt` unless a URL of SQLite's says the path of a file, and not how to open it."""
+    if url.host:
+        raise Misbuilt(f"sqlite:// takes three slashes: write sqlite:///{url.host}")
+    said = sorted(OPENINGS & url.query.keys())
+    if said or (url.database or "").startswith("file:"):
+        what = ", ".join(f"{name}=" for name in said) or "file:"
+        raise Misbuilt(
+            f"{what} can't be said of an SQLite file: Kapelle opens it to read and to write, in a "
+            "way that survives a crash; write sqlite:///PATH, and copy what must not be written to"
+        )
 
 
 def _for_psycopg(query: Mapping[str, Any]) -> dict[str, Any]:
@@ -205,7 +221,8 @@ def _prepare_ourselves(driver: Any, known: Any) -> None:
     A connection that others look with as well is left as it is.
     """
     driver.prepare_threshold = None
-    driver.execute("SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off")
+    if driver.info.server_version >= 120000:  # older ones are refused as soon as they are looked at
+        driver.execute("SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off")
     driver.commit()
     known.info[PREPARED] = {}
 
@@ -255,7 +272,8 @@ def _set_up_mysql(connection: Connection) -> None:
     is_mariadb = getattr(connection.dialect, "is_mariadb", False)
     parts = "max_recursive_iterations" if is_mariadb else "cte_max_recursion_depth"
     _run_once(connection, "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')")
-    _run_once(connection, f"SET SESSION {parts} = 4294967295")
+    if (connection.dialect.server_version_info or ()) >= (8,):  # older ones are refused
+        _run_once(connection, f"SET SESSION {parts} = 4294967295")
 
 
 def _is_new(connection: Connection) -> bool:

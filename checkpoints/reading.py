@@ -119,6 +119,10 @@ class View:
         more: Sequence[tuple[int, str, Any]] = self.load(row["thread"], typed)
         return more
 
+    def is_whole(self, row: Found) -> bool:
+        """Whether a row of `checkpoints` is as it was written."""
+        return bool(self.seal.on(checkpoints, row) == row["seal"])
+
     def bare(self, row: Found) -> Checkpoint:
         """A checkpoint without its id and the values in `blobs`; `Unreadable` if it was changed."""
         self.seal.check(checkpoints, row)

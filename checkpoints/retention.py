@@ -1,5 +1,10 @@
-"""What is forgotten: whole threads, or checkpoints with all that only they need."""
+"""What is forgotten: whole threads, or checkpoints with all that only they need.
 
+A damaged checkpoint needs not be understood to be forgotten. Where one is kept, all that it may
+need is kept, and where it would be the newest, so is the newest that is whole.
+"""
+
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +30,7 @@ from kapelle.checkpoints.tables import (
     writes,
 )
 from kapelle.checkpoints.values import chunks
-from kapelle.state.errors import BadId
+from kapelle.state.errors import BadId, Unreadable
 
 THREADED: tuple[Table, ...] = (checkpoints, blobs, writes, payloads, asks)
 """Tables whose rows belong to a thread of the saver's."""
@@ -39,7 +44,7 @@ class Keep:
     """What of a thread is kept; what the kept ones build on is kept as well."""
 
     newest: int = 1
-    """Checkpoints of each namespace."""
+    """Checkpoints of each namespace, damaged ones not counted."""
     seconds: float | None = None
     """Checkpoints younger than this, by the database's clock."""
 
@@ -87,14 +92,17 @@ def forget_runs(view: View, connection: Connection, *, ids: Sequence[str]) -> No
 
 
 def prune(view: View, connection: Connection, *, thread: str, keep: Keep) -> int:
-    """Forget all of a thread that is not to be kept; how many checkpoints that were."""
+    """Forget all of a thread that is not to be kept; how many checkpoints that were.
+
+    `Unreadable` if what a delta channel is put together from is damaged: then nothing is forgotten.
+    """
     young = db_now() - keep.seconds if keep.seconds is not None else None
     is_young = (checkpoints.c.at >= young) if young is not None else None
     columns = [checkpoints] if is_young is None else [checkpoints, is_young.label("young")]
     query = select(*columns).where(of(checkpoints, view.tenant, thread))
     rows = connection.execute(query.order_by(checkpoints.c.seq.desc())).mappings().all()
     kept = {row["seq"]: row for row in rows if is_young is not None and row["young"]}
-    kept |= {row["seq"]: row for row in _newest(rows, keep.newest)}
+    kept |= {row["seq"]: row for row in _newest(view, rows, keep.newest)}
     needed = {seq for row in kept.values() for seq in _built_on(view, connection, row, rows)}
     gone = [row for row in rows if row["seq"] not in kept and row["seq"] not in needed]
     if gone:
@@ -128,20 +136,22 @@ def of(table: Table, tenant: str, thread: str) -> ColumnElement[bool]:
     return (table.c.tenant == tenant) & (table.c.thread == thread)
 
 
-def _newest(rows: Iterable[Found], most: int) -> Iterator[Found]:
-    """The first so many of each namespace."""
-    seen: dict[bytes, int] = {}
+def _newest(view: View, rows: Iterable[Found], most: int) -> Iterator[Found]:
+    """The first so many of each namespace that are whole, and the damaged ones before the last."""
+    whole: Counter[bytes] = Counter()
     for row in rows:
         place = bytes(row["place"])
-        seen[place] = seen.get(place, 0) + 1
-        if seen[place] <= most:
+        if whole[place] < most:
             yield row
+            whole[place] += view.is_whole(row)
 
 
 def _built_on(
     view: View, connection: Connection, row: Found, rows: Sequence[Found]
 ) -> Iterator[int]:
     """The ancestors whose writes a checkpoint's delta channels are put together from."""
+    if not view.is_whole(row):
+        return
     counters: Any = view.metadata(row).get("counters_since_delta_snapshot", ())
     missing = set(counters)
     if not missing:
@@ -156,6 +166,12 @@ def _built_on(
 
 def _snapshots(view: View, connection: Connection, row: Found) -> set[str]:
     """The channels whose value is stored at a checkpoint."""
+    if not view.is_whole(row):
+        raise Unreadable(
+            thread=row["thread"],
+            why=f"checkpoint {row['id']}, which later ones are put together from, was changed; "
+            "restore a backup, or forget the whole thread",
+        )
     bare = view.bare(row)
     versions = {channel: version(bare["channel_versions"][channel]) for channel in apart_of(bare)}
     query = select(blobs.c.channel, blobs.c.version).where(
@@ -202,6 +218,9 @@ def _used(
     used: set[Held] = set()
     left = select(checkpoints).where(of(checkpoints, view.tenant, thread))
     for row in connection.execute(left).mappings():
+        if not view.is_whole(row):
+            used |= {held for held in bases if held[0] == bytes(row["place"])}
+            continue
         for channel, at in view.bare(row)["channel_versions"].items():
             held: Held | None = (bytes(row["place"]), channel, version(at))
             while held is not None and held not in used:

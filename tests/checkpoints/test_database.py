@@ -193,12 +193,24 @@ def test_a_driver_that_is_not_there_is_named_with_what_to_install(
         ("sqlite+pysqlcipher:///x.db", "write sqlite://"),
         ("oracle://localhost/x", "knows sqlite://, postgresql://, mysql://, mariadb://"),
         ("sqlite://x.db", "write sqlite:///x.db"),
+        ("sqlite:///x.db?mode=ro", "mode= can't be said of an SQLite file"),
+        ("sqlite:///file:x.db?mode=ro&uri=true", "opens it to read and to write"),
+        ("file:x.db?mode=ro", "write sqlite:///PATH"),
     ],
 )
-def test_a_driver_that_is_not_tested_is_refused_with_what_to_write(url: str, instead: str) -> None:
+def test_a_url_that_would_not_be_followed_is_refused_with_what_to_write(
+    url: str, instead: str
+) -> None:
     with pytest.raises(Misbuilt, match=re.escape(instead)) as refusal:
         Database(url)
     assert "\n" not in str(refusal.value)
+
+
+def test_an_engine_that_only_reads_a_file_is_refused(tmp_path: Path) -> None:
+    engine = create_engine(f"sqlite:///file:{tmp_path / 'x.db'}?mode=ro&uri=true")
+    with pytest.raises(Misbuilt, match="opens it to read and to write"):
+        Database(engine)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_engine_of_an_untested_driver_is_refused() -> None:

@@ -9,7 +9,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from sqlalchemy import create_engine, event, text
 
 from kapelle.checkpoints import Database
-from kapelle.checkpoints.doctor import examine
+from kapelle.checkpoints.doctor import examine, refuse_unsafe
 from kapelle.checkpoints.schema import HEAD
 from kapelle.checkpoints.tables import metadata
 from kapelle.state.errors import DatabaseUnsafe
@@ -49,6 +49,14 @@ def test_values_larger_than_a_packet_are_refused_at_the_start() -> None:
         pytest.raises(DatabaseUnsafe, match="SET GLOBAL max_allowed_packet"),
     ):
         database.saver.get_tuple(NOWHERE)
+
+
+def test_a_server_that_is_too_old_is_refused_with_the_version_it_takes(database: Database) -> None:
+    with database.connect() as connection:
+        refuse_unsafe(connection, max_bytes=1)
+        connection.dialect.server_version_info = (3, 23, 1)
+        with pytest.raises(DatabaseUnsafe, match=r": use \w+ (3\.24|12|10\.3|8\.0\.17) or newer"):
+            refuse_unsafe(connection, max_bytes=1)
 
 
 def test_commits_that_may_be_lost_are_refused() -> None:

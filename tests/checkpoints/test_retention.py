@@ -8,12 +8,12 @@ import pytest
 from langgraph.channels import DeltaChannel
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, interrupt
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from kapelle.checkpoints import Database
 from kapelle.checkpoints.tables import blobs, checkpoints, marks, metadata, payloads, writes
 from kapelle.state.approval import Approval
-from kapelle.state.errors import BadId
+from kapelle.state.errors import BadId, Unreadable
 from kapelle.state.event import Event
 from kapelle.state.task import Task
 
@@ -38,6 +38,25 @@ def graph(until: int = 10) -> StateGraph[Grown]:
     built.add_conditional_edges(
         "grow", lambda s: "grow" if s["count"] % until else END, ["grow", END]
     )
+    return built
+
+
+class Delta(TypedDict, total=False):
+    """A log that is put together from what was written, and a count."""
+
+    log: Annotated[list[str], DeltaChannel(lambda old, new: [*old, *chain(*new)])]
+    count: int
+
+
+def logged() -> StateGraph[Delta]:
+    def step(state: Delta) -> Delta:
+        number = state.get("count", 0) + 1
+        return {"count": number, "log": [str(number)]}
+
+    built = StateGraph(Delta)
+    built.add_node("step", step)
+    built.add_edge(START, "step")
+    built.add_conditional_edges("step", lambda s: "step" if s["count"] % 6 else END, ["step", END])
     return built
 
 
@@ -104,25 +123,90 @@ async def test_a_strategy_nobody_knows_is_refused(database: Database) -> None:
 
 
 async def test_delta_channels_are_put_together_after_pruning(database: Database) -> None:
-    class Delta(TypedDict, total=False):
-        log: Annotated[list[str], DeltaChannel(lambda old, new: [*old, *chain(*new)])]
-        count: int
-
-    def step(state: Delta) -> Delta:
-        number = state.get("count", 0) + 1
-        return {"count": number, "log": [str(number)]}
-
-    built = StateGraph(Delta)
-    built.add_node("step", step)
-    built.add_edge(START, "step")
-    built.add_conditional_edges("step", lambda s: "step" if s["count"] % 6 else END, ["step", END])
-    app = built.compile(checkpointer=database.saver)
+    app = logged().compile(checkpointer=database.saver)
     before = await app.ainvoke({"log": ["0"]}, config())
     assert before["log"] == ["0", "1", "2", "3", "4", "5", "6"]
     await database.prune()
     assert (await app.aget_state(config())).values["log"] == before["log"]
     after = await app.ainvoke({"log": ["again"]}, config())
     assert after["log"] == [*before["log"], "again", "7", "8", "9", "10", "11", "12"]
+
+
+async def ids(database: Database, thread: str = "t1") -> list[str]:
+    """The checkpoints of a thread, newest first."""
+    with database.connect() as connection:
+        of_it = select(checkpoints.c.id).where(checkpoints.c.thread == thread)
+        return list(connection.scalars(of_it.order_by(checkpoints.c.seq.desc())))
+
+
+def damage(database: Database, checkpoint: str, body: bytes = b"cut short") -> bytes:
+    """Change what is stored of a checkpoint; what it was."""
+    it = checkpoints.c.id == checkpoint
+    with database.connect() as connection:
+        was = connection.scalar(select(checkpoints.c.body).where(it))
+        connection.execute(update(checkpoints).where(it).values(body=body))
+        connection.commit()
+    return bytes(was or b"")
+
+
+async def test_where_the_newest_is_damaged_so_is_the_newest_whole_one_kept(
+    database: Database,
+) -> None:
+    await run(database)
+    newest, second, *older = await ids(database)
+    was = damage(database, newest)
+    assert await database.prune() == len(older)
+    assert await ids(database) == [newest, second]
+    at = config() | {"configurable": {**config()["configurable"], "checkpoint_id": second}}
+    found = await database.saver.aget_tuple(at)
+    assert found is not None
+    assert len(found.checkpoint["channel_values"]["items"]) == 9
+    damage(database, newest, was)
+    assert len((await state(database))["items"]) == 10
+
+
+async def test_a_damaged_checkpoint_is_forgotten_like_any_other(database: Database) -> None:
+    await run(database)
+    newest, *_, old, oldest = await ids(database)
+    damage(database, old)
+    damage(database, oldest)
+    await database.saver.aprune(["t1"])
+    assert await ids(database) == [newest]
+    damage(database, newest)
+    await database.saver.aprune(["t1"], strategy="delete")
+    assert {count(database, t) for t in (checkpoints, blobs, writes, payloads, marks)} == {0}
+
+
+async def test_forgetting_one_run_leaves_what_a_damaged_checkpoint_of_another_needs(
+    database: Database,
+) -> None:
+    app = graph().compile(checkpointer=database.saver)
+    for name in ("kept", "forgotten"):
+        at = config() | {"metadata": {"run_id": name}}
+        done = await app.ainvoke({"items": [name]}, at)
+        if name == "kept":
+            kept, last = done, (await ids(database))[0]
+    was = damage(database, last)
+    await database.saver.adelete_for_runs(["forgotten"])
+    assert (await ids(database))[0] == last
+    damage(database, last, was)
+    assert await state(database) == kept
+
+
+async def test_where_delta_channels_build_on_a_damaged_one_nothing_of_the_thread_is_forgotten(
+    database: Database,
+) -> None:
+    app = logged().compile(checkpointer=database.saver)
+    await app.ainvoke({"log": ["0"]}, config("torn"))
+    await run(database, "well")
+    before = await ids(database, "torn")
+    damage(database, before[1])
+    with pytest.raises(Unreadable, match=r"'torn' .* restore a backup, or forget the whole thread"):
+        await database.prune()
+    assert await ids(database, "torn") == before
+    assert len(await ids(database, "well")) == 1
+    database.saver.delete_thread("torn")
+    assert await ids(database, "torn") == []
 
 
 async def test_a_forgotten_thread_leaves_no_run_and_no_journal(database: Database) -> None:
