@@ -3,9 +3,9 @@
 from sqlalchemy import Connection, Table, insert, select
 
 from kapelle.checkpoints import inbox
+from kapelle.checkpoints.compiled import Found, Row
 from kapelle.checkpoints.reading import View
 from kapelle.checkpoints.retention import of
-from kapelle.checkpoints.statements import Found, Row
 from kapelle.checkpoints.tables import blobs, checkpoints, marks, writes
 from kapelle.checkpoints.values import INSERT as INSERT_PAYLOADS
 from kapelle.checkpoints.values import with_payloads

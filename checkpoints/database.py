@@ -104,7 +104,7 @@ class Database(Closing):
         damaged: Unreadable | None = None
         for thread in named:
             work = partial(
-                retention.prune, self.saver.view(), thread=exact("thread", thread), keep=keep
+                retention.prune, self.saver.view, thread=exact("thread", thread), keep=keep
             )
             try:
                 dropped += await self._access.awrite(work)

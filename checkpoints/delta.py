@@ -10,9 +10,9 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import DeltaChannelHistory, PendingWrite
 from sqlalchemy import Connection, select
 
+from kapelle.checkpoints.compiled import Found
 from kapelle.checkpoints.ids import version
 from kapelle.checkpoints.reading import Version, View, last, small_of, values, written
-from kapelle.checkpoints.statements import Found
 from kapelle.checkpoints.tables import checkpoints, ordered
 
 PAGE = 100

@@ -16,17 +16,20 @@ import asyncio
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Connection
 
+from kapelle.checkpoints.compiled import Row
 from kapelle.checkpoints.door import door
 from kapelle.checkpoints.patience import passing, pauses
-from kapelle.checkpoints.statements import Row, Sender, Statement, Unmet
+from kapelle.checkpoints.sending import Sender, Unmet
+from kapelle.checkpoints.statements import Statement, send
 from kapelle.state.errors import DatabaseFailed, Refused
 
 A = TypeVar("A")
@@ -220,12 +223,10 @@ class Desk:
         self._passes = self._in_doubt = False
         try:
             with door(self._url):
-                connection = self._connected()
-                with connection.begin():
-                    sender = Sender(connection)
+                sender = Sender(self._connected())
+                with _transaction(sender, slips):
                     _write(sender, slips)
                     self._in_doubt = True
-                    sender.settle(committed=True)
         except Unmet as unmet:
             return len(slips) == 1 and self._otherwise(slips[0], unmet)
         except BaseException as error:  # noqa: BLE001  # whoever waits is told
@@ -272,6 +273,18 @@ class Desk:
             _call(loop, those)
 
 
+@contextmanager
+def _transaction(sender: Sender, slips: list[_Slip]) -> Iterator[None]:
+    """Around all that is written; SQLAlchemy's where somebody works with its connection."""
+    if all(slip.order.work is None and slip.order.shared is None for slip in slips):
+        with sender.transaction():
+            yield
+        return
+    with sender.connection.begin():
+        yield
+        sender.settle(committed=True)
+
+
 def _write(sender: Sender, slips: list[_Slip]) -> None:
     rows: dict[Statement, list[Row]] = {}
     for slip in slips:
@@ -304,7 +317,7 @@ def _do_together(sender: Sender, slips: list[_Slip]) -> None:
 
 
 def _flush(sender: Sender, rows: dict[Statement, list[Row]]) -> None:
-    sender.send(rows)
+    send(sender, rows)
     rows.clear()
 
 

@@ -16,16 +16,17 @@ from typing import Any
 
 from langgraph.types import Interrupt
 from pydantic import JsonValue
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, exists, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, exists, select, update
 from sqlalchemy import RowMapping as Found
 
 from kapelle.checkpoints.access import Access
 from kapelle.checkpoints.clock import db_now
+from kapelle.checkpoints.compiled import Row
 from kapelle.checkpoints.ids import raw, text
 from kapelle.checkpoints.journal import keep
 from kapelle.checkpoints.plain import brief, dump, plain
 from kapelle.checkpoints.secret import Secret
-from kapelle.checkpoints.statements import Row, same
+from kapelle.checkpoints.statements import same
 from kapelle.checkpoints.tables import asks, checkpoints, ordered, runs
 from kapelle.state.approval import CHOICES, Approval, Ask, Escalation
 from kapelle.state.errors import AlreadyAnswered, NotAllowed, Outdated, UnknownAsk
@@ -37,7 +38,8 @@ SHORT = 12
 
 OPEN = ("pending", "claimed")
 
-_is_open = or_(asks.c.status == "pending", asks.c.status == "claimed")  # IN takes no executemany
+_is_open = asks.c.status.between("claimed", "pending")
+"""One range of the index; "applied" comes before it and "superseded" after."""
 
 _settled = case((asks.c.status == "claimed", "applied"), else_="superseded")
 

@@ -28,12 +28,13 @@ from sqlalchemy import (
 )
 
 from kapelle.checkpoints.clock import db_now
+from kapelle.checkpoints.compiled import Found, Row
 from kapelle.checkpoints.ids import raw, text
 from kapelle.checkpoints.matching import Namespace, lists, matches
 from kapelle.checkpoints.plain import dump
 from kapelle.checkpoints.secret import Secret
 from kapelle.checkpoints.serde import parted
-from kapelle.checkpoints.statements import Found, Row, Statement, keep_first, locks, replace, same
+from kapelle.checkpoints.statements import Statement, keep_first, locks, replace, same
 from kapelle.checkpoints.tables import items, spaces, vectors
 from kapelle.checkpoints.tied import tie, untie
 from kapelle.checkpoints.vectors import Ranking, best

@@ -7,10 +7,11 @@ from hashlib import sha256
 from sqlalchemy import Connection, select
 
 from kapelle.checkpoints.access import Access
+from kapelle.checkpoints.compiled import Row
 from kapelle.checkpoints.desk import Order
 from kapelle.checkpoints.ids import raw
 from kapelle.checkpoints.secret import Secret
-from kapelle.checkpoints.statements import Row, keep_first
+from kapelle.checkpoints.statements import keep_first
 from kapelle.checkpoints.tables import events
 from kapelle.state.event import Event
 

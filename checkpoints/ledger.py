@@ -16,9 +16,10 @@ from sqlalchemy import Connection, bindparam, delete, select
 
 from kapelle.checkpoints.access import Access
 from kapelle.checkpoints.clock import db_now
+from kapelle.checkpoints.compiled import Found, Row
 from kapelle.checkpoints.desk import Order
 from kapelle.checkpoints.ids import exact, raw, text
-from kapelle.checkpoints.statements import Found, Query, Row, keep_first, replace, same
+from kapelle.checkpoints.statements import Query, keep_first, replace, same
 from kapelle.checkpoints.tables import HASH, accounts, spends
 from kapelle.checkpoints.values import chunks
 from kapelle.state.budget import Balance, Budget, Envelope, Room, Spend, Usage, room

@@ -23,10 +23,11 @@ from sqlalchemy import (
     select,
 )
 
+from kapelle.checkpoints.compiled import Found, Row
 from kapelle.checkpoints.ids import exact, place, text
 from kapelle.checkpoints.marks import is_marked, mark
 from kapelle.checkpoints.reading import View, tuples
-from kapelle.checkpoints.statements import Found, Query, Row
+from kapelle.checkpoints.statements import Query
 from kapelle.checkpoints.tables import HASH, checkpoints, marks, ordered
 from kapelle.state.errors import BadId
 

@@ -17,11 +17,12 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import CipherProtocol, SerializerProtocol
 from sqlalchemy import ColumnElement, Connection, Table, and_, bindparam, exists, or_, select
 
+from kapelle.checkpoints.compiled import Found, Row
 from kapelle.checkpoints.folding import unfold
 from kapelle.checkpoints.growth import Growth
 from kapelle.checkpoints.ids import exact, place, text, version
 from kapelle.checkpoints.seal import Seal
-from kapelle.checkpoints.statements import Found, Query, Row
+from kapelle.checkpoints.statements import Query
 from kapelle.checkpoints.tables import blobs, checkpoints, ordered, writes
 from kapelle.checkpoints.tied import place as tied_to
 from kapelle.checkpoints.tied import untie

@@ -12,10 +12,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Table, delete, func, select
 
 from kapelle.checkpoints.clock import db_now
+from kapelle.checkpoints.compiled import Found
 from kapelle.checkpoints.ids import version
 from kapelle.checkpoints.marks import mark
 from kapelle.checkpoints.reading import View, apart_of, small_of
-from kapelle.checkpoints.statements import Found
 from kapelle.checkpoints.tables import (
     accounts,
     asks,

@@ -19,12 +19,13 @@ from sqlalchemy import RowMapping as Found
 
 from kapelle.checkpoints.access import Access
 from kapelle.checkpoints.clock import db_now
+from kapelle.checkpoints.compiled import Row
 from kapelle.checkpoints.holder import has_died
 from kapelle.checkpoints.ids import exact, raw, text
 from kapelle.checkpoints.inbox import OPEN, having
 from kapelle.checkpoints.plain import dump
 from kapelle.checkpoints.secret import Secret
-from kapelle.checkpoints.statements import Row, keep_first
+from kapelle.checkpoints.statements import keep_first
 from kapelle.checkpoints.tables import asks, runs
 from kapelle.state.errors import StillWaiting, ThreadBusy, Unfinished, UnknownThread
 from kapelle.state.task import Result, Task

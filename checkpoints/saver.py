@@ -55,12 +55,12 @@ class SqlSaver(Closing, BaseCheckpointSaver[str]):
     def __init__(
         self, access: Access, *, serde: SerializerProtocol, max_bytes: int, seal: Seal
     ) -> None:
-        super().__init__(serde=serde)
         self._seal = seal
         self._access = access
         self.max_bytes = max_bytes
         self._growth = Growth()
         self._addressed: dict[tuple[str, str | None], bool] = {}
+        super().__init__(serde=serde)
 
     @classmethod
     def from_url(
@@ -80,6 +80,19 @@ class SqlSaver(Closing, BaseCheckpointSaver[str]):
         source = Source(Address.of(url), max_bytes=max_bytes, secret=secret)
         serde = serializer(allow, secret.cipher)
         return cls(Access(source, tenant=tenant), serde=serde, max_bytes=max_bytes, seal=Seal())
+
+    @property
+    def serde(self) -> SerializerProtocol:
+        """What turns values into bytes and back."""
+        return self._serde
+
+    @serde.setter
+    def serde(self, serde: SerializerProtocol) -> None:
+        self._serde = serde
+        plain, cipher = parted(serde)
+        self._pen = writing.Pen(plain, cipher, self.max_bytes, self._growth, self._seal)
+        self.view = reading.View(self._access.tenant, plain, cipher, self._seal)
+        """Whose checkpoints these are, and how they are read."""
 
     # -- writing
 
@@ -148,7 +161,7 @@ class SqlSaver(Closing, BaseCheckpointSaver[str]):
         """Checkpoints, newest first, page by page; nothing is held between pages."""
         pages = listing.Pages(config, filter, before, limit)
         while not pages.ended:
-            yield from self._access.read(partial(pages.turn, self.view()))
+            yield from self._access.read(partial(pages.turn, self.view))
 
     async def alist(
         self,
@@ -161,20 +174,20 @@ class SqlSaver(Closing, BaseCheckpointSaver[str]):
         """Checkpoints, newest first, page by page; nothing is held between pages."""
         pages = listing.Pages(config, filter, before, limit)
         while not pages.ended:
-            for found in await self._access.aread(partial(pages.turn, self.view())):
+            for found in await self._access.aread(partial(pages.turn, self.view)):
                 yield found
 
     def get_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
         """What delta channels are put together from."""
-        return self._access.read(partial(delta.history, self.view(), config, channels))
+        return self._access.read(partial(delta.history, self.view, config, channels))
 
     async def aget_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
         """What delta channels are put together from."""
-        return await self._access.aread(partial(delta.history, self.view(), config, channels))
+        return await self._access.aread(partial(delta.history, self.view, config, channels))
 
     # -- forgetting
 
@@ -236,15 +249,15 @@ class SqlSaver(Closing, BaseCheckpointSaver[str]):
 
     def _forget(self, threads: Sequence[str], strategy: str) -> Order[None]:
         names = [exact("thread", thread) for thread in threads]
-        return Order(work=partial(retention.forget, self.view(), threads=names, strategy=strategy))
+        return Order(work=partial(retention.forget, self.view, threads=names, strategy=strategy))
 
     def _forget_runs(self, runs: Sequence[str]) -> Order[None]:
-        return Order(work=partial(retention.forget_runs, self.view(), ids=runs))
+        return Order(work=partial(retention.forget_runs, self.view, ids=runs))
 
     def _copy(self, source: str, target: str) -> Order[None]:
         exact("thread", source)
         exact("thread", target)
-        work = partial(copying.copy, self.view(), self._pen(), source=source, target=target)
+        work = partial(copying.copy, self.view, self._pen, source=source, target=target)
         return Order(work=work)
 
     def _saved(
@@ -257,7 +270,7 @@ class SqlSaver(Closing, BaseCheckpointSaver[str]):
         spot = writing.Spot.of(self._access.tenant, config)
         parent = config["configurable"].get("checkpoint_id")
         return writing.checkpoint(
-            self._pen(),
+            self._pen,
             spot,
             config,
             checkpoint,
@@ -271,7 +284,7 @@ class SqlSaver(Closing, BaseCheckpointSaver[str]):
     ) -> Order[None]:
         spot = writing.Spot.of(self._access.tenant, config)
         checkpoint = config["configurable"]["checkpoint_id"]
-        return writing.of_task(self._pen(), spot, checkpoint, task, path, written)
+        return writing.of_task(self._pen, spot, checkpoint, task, path, written)
 
     def _one(self, config: RunnableConfig) -> Callable[[Connection], CheckpointTuple | None]:
         configurable = config["configurable"]
@@ -279,11 +292,4 @@ class SqlSaver(Closing, BaseCheckpointSaver[str]):
             self._addressed[configurable["thread_id"], checkpoint] = True
             if len(self._addressed) > ADDRESSED:
                 self._addressed.pop(next(iter(self._addressed)))
-        return partial(reading.one, self.view(), self._growth, config)
-
-    def _pen(self) -> writing.Pen:
-        return writing.Pen(*parted(self.serde), self.max_bytes, self._growth, self._seal)
-
-    def view(self) -> reading.View:
-        """Whose checkpoints these are, and how they are read."""
-        return reading.View(self._access.tenant, *parted(self.serde), self._seal)
+        return partial(reading.one, self.view, self._growth, config)

@@ -14,7 +14,7 @@ from typing import Any
 import ormsgpack
 from sqlalchemy import Table
 
-from kapelle.checkpoints.statements import Found
+from kapelle.checkpoints.compiled import Found
 from kapelle.state.errors import Unreadable
 
 OUTSIDE = frozenset(("seal", "seq", "at"))

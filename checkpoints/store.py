@@ -26,10 +26,11 @@ from sqlalchemy import Connection
 
 from kapelle.checkpoints import items
 from kapelle.checkpoints.access import Access
+from kapelle.checkpoints.compiled import Row
 from kapelle.checkpoints.desk import Order
 from kapelle.checkpoints.items import Shelf
 from kapelle.checkpoints.matching import Namespace
-from kapelle.checkpoints.statements import Row, Statement
+from kapelle.checkpoints.statements import Statement
 from kapelle.checkpoints.vectors import Index, cosines, pack
 from kapelle.state.errors import DatabaseFailed
 

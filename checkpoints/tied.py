@@ -15,7 +15,7 @@ import ormsgpack
 from langgraph.checkpoint.serde.base import CipherProtocol
 from sqlalchemy import Table
 
-from kapelle.checkpoints.statements import Found
+from kapelle.checkpoints.compiled import Found
 from kapelle.state.errors import Unreadable
 
 TIED = b"\xc1tied\x00"

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Select, Table, select
 
-from kapelle.checkpoints.statements import Found, Row, keep_first
+from kapelle.checkpoints.compiled import Found, Row
+from kapelle.checkpoints.statements import keep_first
 from kapelle.checkpoints.tables import payloads
 from kapelle.state.errors import Unreadable
 

@@ -20,6 +20,7 @@ from sqlalchemy import ColumnElement, Table, bindparam, exists, or_, select, uni
 
 from kapelle.checkpoints import inbox
 from kapelle.checkpoints.clock import db_now
+from kapelle.checkpoints.compiled import Row
 from kapelle.checkpoints.desk import Order
 from kapelle.checkpoints.folding import fold
 from kapelle.checkpoints.growth import Channel, Growth
@@ -28,14 +29,7 @@ from kapelle.checkpoints.marks import marks_of
 from kapelle.checkpoints.reading import BLOBS
 from kapelle.checkpoints.reading import config as named
 from kapelle.checkpoints.seal import Seal
-from kapelle.checkpoints.statements import (
-    Row,
-    Statement,
-    keep_first,
-    locks,
-    replace,
-    replace_if,
-)
+from kapelle.checkpoints.statements import Statement, keep_first, locks, replace, replace_if
 from kapelle.checkpoints.tables import HASH, blobs, checkpoints, marks, ordered, writes
 from kapelle.checkpoints.tied import place as tied_to
 from kapelle.checkpoints.tied import tie

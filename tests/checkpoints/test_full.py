@@ -56,8 +56,8 @@ async def test_when_a_file_is_full_the_run_fails_by_name_and_goes_on_later(tmp_p
         with database.connect() as connection:
             event.listen(
                 connection.engine,
-                "begin",
-                lambda c: c.connection.execute(f"PRAGMA max_page_count = {room[0]}"),
+                "checkout",
+                lambda c, *_: c.execute(f"PRAGMA max_page_count = {room[0]}"),
             )
         app = growing(begun).compile(checkpointer=database.saver)
         with pytest.raises(DatabaseFailed, match="full"):
