@@ -3,9 +3,9 @@
     pending ──claim──► claimed ──the task goes on──► applied
        └──the run went on without it──► superseded
 
-`SqlSaver` calls `asked` when a task of the root graph is interrupted, and settles what is open when
-the task or the thread goes on. What was claimed and is not applied is to be driven again, never
-asked again. The functions take a connection, so that they can be part of any transaction.
+`SqlSaver` calls `asked` when a task of the root graph is interrupted; `standing` sees whether the
+task or the thread went on. What was claimed and is not applied is to be driven again, never asked
+again. The functions take a connection, so that they can be part of any transaction.
 """
 
 import json
@@ -16,9 +16,10 @@ from typing import Any
 
 from langgraph.types import Interrupt
 from pydantic import JsonValue
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, exists, select, update
+from sqlalchemy import ColumnElement, Connection, and_, select, update
 from sqlalchemy import RowMapping as Found
 
+from kapelle.checkpoints import standing
 from kapelle.checkpoints.access import Access
 from kapelle.checkpoints.clock import db_now
 from kapelle.checkpoints.compiled import Row
@@ -26,8 +27,7 @@ from kapelle.checkpoints.ids import raw, text
 from kapelle.checkpoints.journal import keep
 from kapelle.checkpoints.plain import brief, dump, plain
 from kapelle.checkpoints.secret import Secret
-from kapelle.checkpoints.statements import same
-from kapelle.checkpoints.tables import asks, checkpoints, ordered, runs
+from kapelle.checkpoints.tables import asks, ordered, runs
 from kapelle.state.approval import CHOICES, Approval, Ask, Escalation
 from kapelle.state.errors import AlreadyAnswered, NotAllowed, Outdated, UnknownAsk
 from kapelle.state.event import Event
@@ -35,45 +35,6 @@ from kapelle.state.shortage import alike, shared, together
 
 SHORT = 12
 """Hexadecimal digits of an ask's id that people see."""
-
-OPEN = ("pending", "claimed")
-
-_is_open = asks.c.status.between("claimed", "pending")
-"""One range of the index; "applied" comes before it and "superseded" after."""
-
-_settled = case((asks.c.status == "claimed", "applied"), else_="superseded")
-
-TASK_WENT_ON = same(
-    update(asks)
-    .where(
-        asks.c.tenant == bindparam("of_tenant"),
-        asks.c.thread == bindparam("of_thread"),
-        _is_open,
-        asks.c.task == bindparam("of_task"),
-    )
-    .values(status=_settled)
-)
-"""A task that had asked has finished: what was claimed is applied, what was not is superseded."""
-
-THREAD_WENT_ON = same(
-    update(asks)
-    .where(
-        asks.c.tenant == bindparam("of_tenant"),
-        asks.c.thread == bindparam("of_thread"),
-        _is_open,
-        asks.c.checkpoint != bindparam("of_checkpoint"),
-        exists().where(
-            checkpoints.c.tenant == asks.c.tenant,
-            checkpoints.c.thread == asks.c.thread,
-            checkpoints.c.id == asks.c.checkpoint,
-        ),
-    )
-    .values(status=_settled)
-)
-"""The thread has a new checkpoint: the same for whatever was asked at earlier ones.
-
-An ask may be there before its own checkpoint is; earlier checkpoints leave it alone.
-"""
 
 
 class Inbox:
@@ -142,7 +103,8 @@ def asked(
     before = _known(connection, (asks.c.tenant == tenant) & its_own)
     for row in known.values():
         _again(connection, tenant, row, checkpoint)
-    _set(connection, tenant, before.keys() - listed.keys())
+    _settle(connection, tenant, before.keys() - listed.keys())
+    standing.settle(connection, tenant=tenant, thread=thread)
     hide = Secret.of(connection).hide
     fresh = [
         {**row, **at, "proposal": hide(row["proposal"])}
@@ -155,7 +117,7 @@ def asked(
 
 def copy(connection: Connection, *, tenant: str, source: str, target: str) -> None:
     """What a thread asks is asked of its copy as well, and of that is not answered yet."""
-    query = select(asks).where(asks.c.tenant == tenant, asks.c.thread == source, _is_open)
+    query = select(asks).where(asks.c.tenant == tenant, asks.c.thread == source, standing.is_open)
     fresh = [
         {
             **{name: row[name] for name in ("tenant", "interrupt", "task", "checkpoint")},
@@ -174,7 +136,7 @@ def having(
     connection: Connection, *, tenant: str, status: Iterable[str], thread: str | None = None
 ) -> list[Ask]:
     """The asks with one of these statuses, oldest first."""
-    query = select(asks).where(asks.c.tenant == tenant, asks.c.status.in_(tuple(status)))
+    query = standing.as_they_stand().where(asks.c.tenant == tenant, standing.stands(status))
     its = ordered(asks.c.asked_at) if thread is None else asks.c.thread == thread
     query = query.where(its)
     rows = connection.execute(query.order_by(asks.c.asked_at, asks.c.id)).mappings()
@@ -231,7 +193,7 @@ def _claim(connection: Connection, tenant: str, key: str, approval: Approval) ->
     secret = Secret.of(connection)
     won = connection.execute(
         update(asks)
-        .where(_is(tenant, key), asks.c.status == "pending")
+        .where(_is(tenant, key), standing.is_pending)
         .values(
             status="claimed",
             decision=approval.decision,
@@ -272,7 +234,8 @@ def _is(tenant: str, key: str) -> ColumnElement[bool]:
 def _find(connection: Connection, tenant: str, ask: str) -> Found:
     if not ask or not set(ask) <= set("0123456789abcdef"):
         raise UnknownAsk(ask=ask)
-    query = select(asks).where(asks.c.tenant == tenant, asks.c.id >= ask, asks.c.id < ask + "g")
+    query = standing.as_they_stand().where(asks.c.tenant == tenant)
+    query = query.where(asks.c.id >= ask, asks.c.id < ask + "g")
     rows = connection.execute(query.limit(2)).mappings().all()
     if len(rows) != 1:
         raise UnknownAsk(ask=ask)
@@ -292,11 +255,9 @@ def _again(connection: Connection, tenant: str, row: Found, checkpoint: str) -> 
     )
 
 
-def _set(connection: Connection, tenant: str, keys: Iterable[str]) -> None:
+def _settle(connection: Connection, tenant: str, keys: Iterable[str]) -> None:
     for key in keys:
-        connection.execute(
-            update(asks).where(_is(tenant, key), asks.c.status.in_(OPEN)).values(status=_settled)
-        )
+        connection.execute(update(asks).where(_is(tenant, key)).values(status=standing.settled))
 
 
 def _row(tenant: str, thread: str, interrupt: Interrupt[Any]) -> Row:

@@ -16,6 +16,7 @@ from kapelle.checkpoints.compiled import Found
 from kapelle.checkpoints.ids import version
 from kapelle.checkpoints.marks import mark
 from kapelle.checkpoints.reading import View, apart_of, small_of
+from kapelle.checkpoints.standing import settle
 from kapelle.checkpoints.tables import (
     accounts,
     asks,
@@ -184,7 +185,9 @@ def _snapshots(view: View, connection: Connection, row: Found) -> set[str]:
 
 
 def _drop(connection: Connection, rows: Sequence[Found]) -> None:
-    """Delete checkpoints with their marks and writes."""
+    """Delete checkpoints with their marks and writes; how asks stand was to be seen of them."""
+    for tenant, thread in sorted({(row["tenant"], row["thread"]) for row in rows}):
+        settle(connection, tenant=tenant, thread=thread)
     for row in rows:
         of_it = of(writes, row["tenant"], row["thread"]) & (writes.c.checkpoint == row["id"])
         connection.execute(delete(writes).where(of_it, writes.c.place == row["place"]))

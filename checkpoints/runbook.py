@@ -22,9 +22,10 @@ from kapelle.checkpoints.clock import db_now
 from kapelle.checkpoints.compiled import Row
 from kapelle.checkpoints.holder import has_died
 from kapelle.checkpoints.ids import exact, raw, text
-from kapelle.checkpoints.inbox import OPEN, having
+from kapelle.checkpoints.inbox import having
 from kapelle.checkpoints.plain import dump
 from kapelle.checkpoints.secret import Secret
+from kapelle.checkpoints.standing import OPEN, is_claimed
 from kapelle.checkpoints.statements import keep_first
 from kapelle.checkpoints.tables import asks, runs
 from kapelle.state.errors import StillWaiting, ThreadBusy, Unfinished, UnknownThread
@@ -240,9 +241,7 @@ def release(
     unused: bool,
 ) -> bool:
     """Set the status and give the lease back, unless an answer still is to be applied."""
-    claimed = exists().where(
-        asks.c.tenant == tenant, asks.c.thread == thread, asks.c.status == "claimed"
-    )
+    claimed = exists().where(asks.c.tenant == tenant, asks.c.thread == thread, is_claimed)
     may = mine if unused or outcome[0] == "running" else and_(mine, ~claimed)
     stands = _outcome(Secret.of(connection), *outcome)
     free = {"holder": None, "lease_until": None}

@@ -87,7 +87,7 @@ class SqlSaver(Closing, BaseCheckpointSaver[str]):
         return self._serde
 
     @serde.setter
-    def serde(self, serde: SerializerProtocol) -> None:
+    def serde(self, serde: SerializerProtocol) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
         self._serde = serde
         plain, cipher = parted(serde)
         self._pen = writing.Pen(plain, cipher, self.max_bytes, self._growth, self._seal)

@@ -310,9 +310,6 @@ def _checkpoint_rows(row: Row, hashes: Sequence[bytes], *, free: bool) -> Rows:
     if hashes:
         marked = {f"mark_{number}": hashed for number, hashed in enumerate(hashes)}
         rows.append((insert_marks(len(hashes)), [{**marked, **of}]))
-    if not row["place"]:
-        went_on = {k: of[k] for k in ("of_tenant", "of_thread")}
-        rows.append((inbox.THREAD_WENT_ON, [{**went_on, "of_checkpoint": row["id"]}]))
     return rows
 
 
@@ -324,10 +321,8 @@ def _otherwise(unmet: str, spot: Spot, whole: Any, rows: Rows) -> Order[None]:
 
 
 def _tell_inbox(order: Order[None], here: Row, written: Sequence[tuple[str, Any]]) -> None:
-    if any(channel not in CONTROL for channel, _ in written):
-        went_on = {f"of_{k}": here[k] for k in ("tenant", "thread", "task")}
-        order.rows.append((inbox.TASK_WENT_ON, [went_on]))
-    elif asked := [value for channel, value in written if channel == INTERRUPT]:
+    asked = [value for channel, value in written if channel == INTERRUPT]
+    if asked and all(channel in CONTROL for channel, _ in written):
         context = {k: here[k] for k in ("tenant", "thread", "checkpoint", "task")}
         order.work = partial(inbox.asked, interrupts=_interrupts(asked), **context)
 

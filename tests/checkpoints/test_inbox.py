@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.types import Interrupt
 
 from kapelle.checkpoints import Database
@@ -107,6 +108,48 @@ async def test_when_the_task_goes_on_its_asks_are_settled(database: Database) ->
     await database.saver.aput_writes(config(), [("channel", 1)], "task")
     assert await database.inbox.claimed("t1") == []
     assert await database.inbox.pending() == other
+
+
+async def went_on(database: Database, *checkpoints: str) -> None:
+    """Checkpoints of the thread, one after the other."""
+    parent = config()
+    del parent["configurable"]["checkpoint_id"]
+    for name in checkpoints:
+        parent = await database.saver.aput(parent, {**empty_checkpoint(), "id": name}, {}, {})
+
+
+async def test_when_the_thread_goes_on_its_asks_are_settled(database: Database) -> None:
+    await went_on(database, "c1")
+    one, two = await ask(database, "one?", "two?")
+    await database.inbox.claim(one.id, YES)
+    assert [a.id for a in await database.inbox.claimed("t1")] == [one.id]
+    await went_on(database, "c1", "c2")
+    assert await database.inbox.pending() == await database.inbox.claimed() == []
+    assert [a.id for a in await database.inbox.answered("t1")] == [one.id]
+    with pytest.raises(AlreadyAnswered):
+        await database.inbox.claim(one.id, YES)
+    with pytest.raises(Outdated):
+        await database.inbox.claim(two.id, YES)
+
+
+async def test_a_settled_ask_stays_settled_when_its_checkpoint_is_forgotten(
+    database: Database,
+) -> None:
+    await went_on(database, "c1")
+    one, _ = await ask(database, "one?", "two?")
+    await database.inbox.claim(one.id, YES)
+    await went_on(database, "c1", "c2")
+    await database.saver.aprune(["t1"])
+    assert await database.inbox.pending() == await database.inbox.claimed() == []
+    assert [a.id for a in await database.inbox.answered("t1")] == [one.id]
+
+
+async def test_an_ask_that_is_there_before_its_checkpoint_waits(database: Database) -> None:
+    await went_on(database, "c0")
+    (open_,) = await ask(database, "Pay?")
+    assert await database.inbox.pending() == [open_]
+    await went_on(database, "c0", "c1")
+    assert await database.inbox.pending() == [open_]
 
 
 async def test_no_interrupt_and_nonsense_index_nothing(database: Database) -> None:

@@ -11,10 +11,11 @@ from uuid import uuid4
 
 import pytest
 from langgraph.graph import END, START, StateGraph
+from langgraph.types import Interrupt
 from sqlalchemy import Connection, text
 
 from kapelle.checkpoints import Database
-from kapelle.checkpoints.inbox import TASK_WENT_ON, THREAD_WENT_ON
+from kapelle.checkpoints.inbox import having
 from kapelle.checkpoints.listing import Pages
 from kapelle.checkpoints.reading import LAST, NAMED
 from kapelle.checkpoints.tables import metadata
@@ -52,6 +53,10 @@ def filled(database: Database, thread: str, steps: int, text: str = "") -> None:
     at: Any = {"configurable": {"thread_id": thread}, "recursion_limit": steps + 2}
     at["metadata"] = {"owner": thread, "kind": "fine"}
     graph.compile(checkpointer=database.saver).invoke({"count": 0}, at)
+    last = database.saver.get_tuple(at)
+    assert last is not None
+    asks = Interrupt(value="Pay?", id="0" * 32)
+    database.saver.put_writes(last.config, [("__interrupt__", [asks])], "task")
 
 
 def asked(connection: Connection, thread: str) -> int:
@@ -67,9 +72,7 @@ def asked(connection: Connection, thread: str) -> int:
         follows = {**row, **of, "of_parent": last["id"], "of_branch": 0}
         INSERT_CHECKPOINT.run(connection, [follows])
         insert_marks(1).run(connection, [{"mark_0": b"mark", **of}])
-        went_on = {k: of[k] for k in ("of_tenant", "of_thread")}
-        THREAD_WENT_ON.run(connection, [{**went_on, "of_checkpoint": "next"}])
-        TASK_WENT_ON.run(connection, [{**went_on, "of_task": "task"}])
+        assert having(connection, tenant="default", status=["superseded"], thread=thread)
         return read(connection) - begun
 
 
