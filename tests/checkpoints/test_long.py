@@ -116,7 +116,7 @@ def looked(database: Database, connection: Connection, at: Any, pairs: Any) -> i
     with connection.begin():
         begun = read(connection)
         pages = Pages(at, pairs, None, 5)
-        assert len(pages.turn(database.saver.view(), connection)) == 5
+        assert len(pages.turn(database.saver.view, connection)) == 5
         return read(connection) - begun
 
 
