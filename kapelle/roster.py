@@ -140,7 +140,8 @@ def shown_agent(known: Known) -> RenderableType:
     head = Text.assemble(
         (in_short(known.card.name), "bold"), "  ", (known.health, HEALTH[known.health])
     )
-    card = known.card.model_dump(mode="json", exclude_none=True, exclude={"name"})
+    told = known.card.model_dump(mode="json", exclude={"name"})
+    card = {field: said for field, said in told.items() if said not in (None, "")}
     records = columns("Skill", "Did well", "Of about")
     for skill, count in sorted(known.record.counts.items()):
         records.add_row(

@@ -179,6 +179,23 @@ def test_hard_constraints_come_always_and_the_rest_by_relevance() -> None:
     assert (seen.version, seen.goal) == (7, "win")
 
 
+def test_of_soft_constraints_and_questions_those_come_first_that_are_about_the_task() -> None:
+    likes = tuple(Constraint(text=f"rather topic{n}", hard=False) for n in range(99))
+    doubts = tuple(Question(text=f"what of topic{n}?") for n in range(99))
+    context = MasterContext(constraints=likes, questions=doubts)
+    seen = shown(context, Task(goal="Write about topic77"), 200)
+    assert likes[77] in seen.constraints
+    assert list(seen.constraints) == [c for c in likes if c in seen.constraints]
+    assert sum(len(c.text) for c in seen.constraints) <= 600
+    seen = shown(MasterContext(questions=doubts), Task(goal="Write about topic77"), 100)
+    assert doubts[77] in seen.questions
+
+
+def test_signs_that_are_tokens_of_their_own_take_their_room() -> None:
+    wish = Constraint(text="\u5feb" * 250, hard=False)
+    assert not fits(MasterContext(constraints=(wish,)), 200)
+
+
 async def test_decisions_the_caller_gives_have_no_more_room_than_others() -> None:
     seen: list[Brief] = []
 
