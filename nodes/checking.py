@@ -13,8 +13,9 @@ from kapelle.nodes.here import Here
 from kapelle.nodes.judging import read_verdict, verdict_flaws
 from kapelle.nodes.pattern import must_be_agent, seated
 from kapelle.state.budget import Usage
+from kapelle.state.gate import schema_flaws, unjudged, verdict_on
 from kapelle.state.ladder import for_judge, graded
-from kapelle.state.line import Line, behind, schema_flaws, stage_task, unjudged, verdict_on
+from kapelle.state.line import Line, behind, stage_task
 from kapelle.state.policy import Policy
 from kapelle.state.task import Brief, Result
 from kapelle.state.verdict import Verdict

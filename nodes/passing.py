@@ -20,13 +20,18 @@ from kapelle.state.approval import Escalation
 from kapelle.state.breaker import give_up
 from kapelle.state.context import named
 from kapelle.state.delivery import ask_to_carry, sent
-from kapelle.state.line import (
-    Halt,
-    Line,
+from kapelle.state.gate import (
     Pass,
     after_answer,
     amended,
     at_gate,
+    stopped_at,
+    told,
+    unjudged,
+)
+from kapelle.state.line import (
+    Halt,
+    Line,
     called_back,
     crowded,
     left_line,
@@ -35,9 +40,6 @@ from kapelle.state.line import (
     stage_at_work,
     stage_task,
     standing_claims,
-    stopped_at,
-    told,
-    unjudged,
     with_post,
 )
 from kapelle.state.policy import Policy

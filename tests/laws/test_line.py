@@ -5,20 +5,22 @@ import pytest
 from kapelle.state.approval import Approval, Choice, Escalation
 from kapelle.state.budget import Usage
 from kapelle.state.errors import Misbuilt
-from kapelle.state.line import (
+from kapelle.state.gate import (
     Pass,
     after_answer,
     amended,
     at_gate,
+    told,
+    verdict_on,
+)
+from kapelle.state.line import (
     behind,
     collected,
     items_of,
     left_line,
     piece,
     stage_names,
-    told,
     too_many,
-    verdict_on,
 )
 from kapelle.state.policy import Policy
 from kapelle.state.task import Failure, Result, Status, Task

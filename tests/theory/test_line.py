@@ -9,7 +9,8 @@ import pytest
 from kapelle.drills import VirtualClock
 from kapelle.graphs import pipeline
 from kapelle.nodes.agent import FunctionAgent, agent
-from kapelle.state.line import Odds, Pass, at_gate, line_odds
+from kapelle.state.gate import Pass, at_gate
+from kapelle.state.line import Odds, line_odds
 from kapelle.state.policy import Policy
 from kapelle.state.task import Result, Task
 from kapelle.state.verdict import Verdict
