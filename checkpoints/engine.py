@@ -115,6 +115,7 @@ def parse(url: str | URL) -> URL:
             parsed = parsed.set(query=_for_psycopg(parsed.query))
         parsed = _spoken(parsed.set(drivername=DRIVERS.get(parsed.drivername, parsed.drivername)))
         parsed.get_dialect().import_dbapi()
+        parsed.get_dialect()().create_connect_args(parsed)
     except (ArgumentError, ValueError) as error:
         raise Misbuilt(f"{url!r} is no database URL; try sqlite:///kapelle.db") from error
     except ImportError as error:
@@ -134,6 +135,8 @@ def _spoken(url: URL) -> URL:
         raise Misbuilt(f"{url.drivername}: {SPOKEN[kind]} is who talks to it; write {kind}://…")
     if kind == "sqlite":
         _is_path(url)
+    elif kind != "postgresql" and not url.database:
+        raise Misbuilt(f"{shown(url)} names no database; write {kind}://…/NAME")
     return url
 
 
@@ -256,8 +259,11 @@ def _mysql(address: Address) -> Engine:
         return _server(address)
     url = address.url.update_query_dict({"charset": "utf8mb4"})
     engine = _server(replace(address, url=url))
-    with engine.connect():
-        is_mariadb = getattr(engine.dialect, "is_mariadb", False)
+    try:
+        with engine.connect():
+            is_mariadb = getattr(engine.dialect, "is_mariadb", False)
+    except TypeError as error:
+        raise Misbuilt(f"{shown(url)} says what the driver does not know: {error}") from error
     if engine.dialect.name == "mariadb" or not is_mariadb:
         return engine
     engine.dispose()

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import os
 import re
 import sqlite3
 import sys
@@ -196,6 +197,8 @@ def test_a_driver_that_is_not_there_is_named_with_what_to_install(
         ("sqlite:///x.db?mode=ro", "mode= can't be said of an SQLite file"),
         ("sqlite:///file:x.db?mode=ro&uri=true", "opens it to read and to write"),
         ("file:x.db?mode=ro", "write sqlite:///PATH"),
+        ("sqlite:///x.db?timeout=soon", "is no database URL"),
+        ("mysql://localhost", "write mysql://…/NAME"),
     ],
 )
 def test_a_url_that_would_not_be_followed_is_refused_with_what_to_write(
@@ -226,6 +229,15 @@ def test_what_cannot_be_reached_is_one_line_of_ours(tmp_path: Path) -> None:
             database.saver.get_tuple(NOWHERE)
         with pytest.raises(DatabaseFailed, match="unable to open"):
             database.connect()
+
+
+def test_a_setting_the_driver_does_not_know_is_one_line_of_ours() -> None:
+    url = make_url(os.environ.get("KAPELLE_TEST_MARIADB") or pytest.skip("no server"))
+    with (
+        Database(url.update_query_dict({"nonsense": "1"})) as database,
+        pytest.raises(Misbuilt, match="nonsense"),
+    ):
+        database.saver.get_tuple(NOWHERE)
 
 
 def test_nonsense_is_no_database() -> None:
