@@ -123,12 +123,21 @@ def ask_about(found: Found, task: str, offers: tuple[Choice, ...] = CHOICES) -> 
         reason="; ".join([c.why for c in shown] + more),
         evidence={
             "decide": proposals(doubts),
-            "sides": {c.key: [_shown(side) for side in c.sides[:SHOWN]] for c in shown},
+            "sides": _sides(shown),
         },
         about="claims",
         task=task,
         offers=offers,
     )
+
+
+def _sides(shown: Iterable[Contradiction]) -> dict[str, JsonValue]:
+    """The sides by key; a key that is in doubt for two reasons has those of both."""
+    sides: dict[str, list[JsonValue]] = {}
+    for one in shown:
+        its = sides.setdefault(one.key, [])
+        its += [side for side in map(_shown, one.sides[:SHOWN]) if side not in its]
+    return dict(sides)
 
 
 def _shown(side: Side) -> dict[str, JsonValue]:

@@ -15,6 +15,7 @@ from kapelle.state.context import (
     Decision,
     Key,
     MasterContext,
+    Side,
     named,
     with_decisions,
 )
@@ -210,6 +211,18 @@ def test_an_ask_shows_so_many_contradictions_and_proposes_a_value_for_all() -> N
     assert len(cast("dict[str, Any]", ask.evidence["sides"])) == SHOWN
     assert ask.evidence["decide"] == dict.fromkeys(keys, "React")
     assert ask.question.endswith(", 2 more. What holds?")
+
+
+def test_a_key_that_is_in_doubt_for_two_reasons_is_shown_with_the_sides_of_both() -> None:
+    sides = [Side(value=value, claims=(said(value),)) for value in ("React", "Vue", "Svelte")]
+    doubts = tuple(
+        Contradiction(key="ui", kind=kind, sides=some, why="they differ")
+        for kind, some in (("value", tuple(sides[:2])), ("exclusion", tuple(sides[1:])))
+    )
+    ask = ask_about(doubts, "all")
+    assert isinstance(ask.evidence, dict)
+    shown = cast("dict[str, Any]", ask.evidence["sides"])["ui"]
+    assert [side["value"] for side in shown] == ["React", "Vue", "Svelte"]
 
 
 def test_the_surest_claim_comes_first_in_its_side_and_the_surest_side_first() -> None:
