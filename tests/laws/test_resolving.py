@@ -215,11 +215,9 @@ def test_an_ask_shows_so_many_contradictions_and_proposes_a_value_for_all() -> N
 
 def test_a_key_that_is_in_doubt_for_two_reasons_is_shown_with_the_sides_of_both() -> None:
     sides = [Side(value=value, claims=(said(value),)) for value in ("React", "Vue", "Svelte")]
-    doubts = tuple(
-        Contradiction(key="ui", kind=kind, sides=some, why="they differ")
-        for kind, some in (("value", tuple(sides[:2])), ("exclusion", tuple(sides[1:])))
-    )
-    ask = ask_about(doubts, "all")
+    differ = Contradiction(key="ui", kind="value", sides=tuple(sides[:2]), why="they differ")
+    exclude = Contradiction(key="ui", kind="exclusion", sides=tuple(sides[1:]), why="not both")
+    ask = ask_about((differ, exclude), "all")
     assert isinstance(ask.evidence, dict)
     shown = cast("dict[str, Any]", ask.evidence["sides"])["ui"]
     assert [side["value"] for side in shown] == ["React", "Vue", "Svelte"]
