@@ -18,6 +18,7 @@ from kapelle.state.verdict import Verdict
 P, RECALL, RETRIES, STAGES, PRICE = 0.9, 0.8, 2, 5, 0.2
 POLICY = Policy(rounds=RETRIES, attempts=1, backoff=0)
 DONE = Result(task="stage", status="done")
+ACCEPT, REVISE = Verdict(decision="accept"), Verdict(decision="revise")
 
 Rule = Callable[[Result, Verdict | None, int, Policy], Pass]
 
@@ -63,8 +64,7 @@ def simulated(
                 good = lot.random() < sure
                 alarm = lot.random() < (false_alarm if good else recall)
                 cost += 1 + PRICE
-                verdict = Verdict(decision="revise" if alarm else "accept")
-                way = rule(DONE, verdict, rounds, POLICY)
+                way = rule(DONE, REVISE if alarm else ACCEPT, rounds, POLICY)
                 rounds += way == "again"
             clean &= good
             if way != "next":
