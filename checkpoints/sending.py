@@ -46,7 +46,7 @@ class Sender:
         self.manner = Manner.of(connection)
         self._dbapi = connection.dialect.loaded_dbapi
         self._driver: Any = connection.connection
-        self._line = _pipe(connection) or Cursor(self._driver)
+        self._line = _pipe(connection) or Cursor(connection)
 
     def send(self, statements: Iterable[tuple[Compiled, Sequence[Row]]]) -> None:
         """Have statements run in this order, each once a row."""
@@ -104,9 +104,9 @@ class Sender:
 class Cursor:
     """What a `Pipe` is, with a driver that does each statement when it is sent."""
 
-    def __init__(self, driver: Any) -> None:
-        self._driver = driver
-        self._cursor = driver.cursor()
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._cursor: Any = connection.connection.cursor()
 
     def send(self, sql: str, rows: Sequence[Any]) -> None:
         """Run a statement once a row."""
@@ -120,8 +120,9 @@ class Cursor:
         return found
 
     def commit(self) -> None:
-        """Commit what was done."""
-        self._driver.commit()
+        """Commit what was done, unless SQLAlchemy is about to."""
+        if not self._connection.in_transaction():
+            self._connection.connection.commit()
 
     def settle(self) -> None:
         """Nothing is waited for."""
