@@ -122,7 +122,7 @@ class View:
 
     def is_whole(self, row: Found) -> bool:
         """Whether a row of `checkpoints` is as it was written."""
-        return bool(self.seal.on(checkpoints, row) == row["seal"])
+        return self.seal.holds(checkpoints, row)
 
     def bare(self, row: Found) -> Checkpoint:
         """A checkpoint without its id and the values in `blobs`; `Unreadable` if it was changed."""

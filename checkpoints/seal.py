@@ -38,9 +38,13 @@ class Seal:
         seal.update(ormsgpack.packb((table.name, *_sealed(table)(row), *later)))
         return seal.digest()
 
+    def holds(self, table: Table, row: Found) -> bool:
+        """Whether a row is as it was written."""
+        return bool(self.on(table, row) == row["seal"])
+
     def check(self, table: Table, row: Found) -> None:
         """Raise `Unreadable` unless the row is as it was written."""
-        if self.on(table, row) != row["seal"]:
+        if not self.holds(table, row):
             raise Unreadable(thread=row["thread"], why=f"a row of {table.name} was changed")
 
 
