@@ -117,7 +117,8 @@ def asked(
 
 def copy(connection: Connection, *, tenant: str, source: str, target: str) -> None:
     """What a thread asks is asked of its copy as well, and of that is not answered yet."""
-    query = select(asks).where(asks.c.tenant == tenant, asks.c.thread == source, standing.is_open)
+    its = (asks.c.tenant == tenant, asks.c.thread == source)
+    query = select(asks).where(*its, standing.stands(*standing.OPEN))
     fresh = [
         {
             **{name: row[name] for name in ("tenant", "interrupt", "task", "checkpoint")},
@@ -136,7 +137,7 @@ def having(
     connection: Connection, *, tenant: str, status: Iterable[str], thread: str | None = None
 ) -> list[Ask]:
     """The asks with one of these statuses, oldest first."""
-    query = standing.as_they_stand().where(asks.c.tenant == tenant, standing.stands(status))
+    query = standing.as_they_stand().where(asks.c.tenant == tenant, standing.stands(*status))
     its = ordered(asks.c.asked_at) if thread is None else asks.c.thread == thread
     query = query.where(its)
     rows = connection.execute(query.order_by(asks.c.asked_at, asks.c.id)).mappings()
@@ -193,7 +194,7 @@ def _claim(connection: Connection, tenant: str, key: str, approval: Approval) ->
     secret = Secret.of(connection)
     won = connection.execute(
         update(asks)
-        .where(_is(tenant, key), standing.is_pending)
+        .where(_is(tenant, key), standing.stands("pending"))
         .values(
             status="claimed",
             decision=approval.decision,

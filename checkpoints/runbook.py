@@ -17,6 +17,7 @@ from pydantic import JsonValue
 from sqlalchemy import ColumnElement, Connection, and_, exists, or_, select, update
 from sqlalchemy import RowMapping as Found
 
+from kapelle.checkpoints import standing
 from kapelle.checkpoints.access import Access
 from kapelle.checkpoints.clock import db_now
 from kapelle.checkpoints.compiled import Row
@@ -25,7 +26,6 @@ from kapelle.checkpoints.ids import exact, raw, text
 from kapelle.checkpoints.inbox import having
 from kapelle.checkpoints.plain import dump
 from kapelle.checkpoints.secret import Secret
-from kapelle.checkpoints.standing import OPEN, is_claimed
 from kapelle.checkpoints.statements import keep_first
 from kapelle.checkpoints.tables import asks, runs
 from kapelle.state.errors import StillWaiting, ThreadBusy, Unfinished, UnknownThread
@@ -167,7 +167,7 @@ def begin(connection: Connection, *, row: Row, seconds: float) -> RunRow:
     """Write the line of a new run, over that of a finished one."""
     tenant, thread = row["tenant"], row["thread"]
     bury(connection, tenant=tenant, thread=thread)
-    if waiting := having(connection, tenant=tenant, status=OPEN, thread=thread):
+    if waiting := having(connection, tenant=tenant, status=standing.OPEN, thread=thread):
         raise StillWaiting(thread=thread, asks=", ".join(ask.id for ask in waiting))
     blank = {"created_at": 0.0, "updated_at": 0.0, "fence": 0, "status": "new", "holder": None}
     INSERT.run(connection, [{**row, **blank}])
@@ -241,7 +241,8 @@ def release(
     unused: bool,
 ) -> bool:
     """Set the status and give the lease back, unless an answer still is to be applied."""
-    claimed = exists().where(asks.c.tenant == tenant, asks.c.thread == thread, is_claimed)
+    its = (asks.c.tenant == tenant, asks.c.thread == thread)
+    claimed = exists().where(*its, standing.stands("claimed"))
     may = mine if unused or outcome[0] == "running" else and_(mine, ~claimed)
     stands = _outcome(Secret.of(connection), *outcome)
     free = {"holder": None, "lease_until": None}

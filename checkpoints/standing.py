@@ -4,7 +4,6 @@ No step of a run writes of asks: whoever looks sees that the task has written si
 thread has a newer checkpoint. Only before that could be forgotten it is stored.
 """
 
-from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, case, exists, or_, select, update
@@ -12,6 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, case, exists, or
 from kapelle.checkpoints.tables import asks, checkpoints, ordered, writes
 
 OPEN = ("pending", "claimed")
+"""It waits for an answer, or for its answer to be applied."""
 
 settled = case(
     (asks.c.status == "pending", "superseded"),
@@ -50,18 +50,6 @@ _thread_went_on = and_(
 
 _went_on = or_(_task_went_on, _thread_went_on)
 
-_stored_as_open = asks.c.status.between("claimed", "pending")
-"""One range of the index; "applied" comes before it and "superseded" after."""
-
-is_open: ColumnElement[bool] = and_(_stored_as_open, ~_went_on)
-"""An ask waits, for an answer or for its answer to be applied."""
-
-is_pending: ColumnElement[bool] = and_(asks.c.status == "pending", ~_went_on)
-"""An ask waits for an answer."""
-
-is_claimed: ColumnElement[bool] = and_(asks.c.status == "claimed", ~_went_on)
-"""An answer waits to be applied."""
-
 status: ColumnElement[str] = case((_went_on, settled), else_=asks.c.status)
 """How an ask stands."""
 
@@ -81,9 +69,8 @@ def as_they_stand() -> Select[Any]:
     )
 
 
-def stands(wanted: Iterable[str]) -> ColumnElement[bool]:
+def stands(*wanted: str) -> ColumnElement[bool]:
     """An ask stands in one of these ways."""
-    wanted = tuple(wanted)
     stored = {each for one in wanted for each in STORED[one]}
     return and_(asks.c.status.in_(sorted(stored)), status.in_(wanted))
 
@@ -91,5 +78,5 @@ def stands(wanted: Iterable[str]) -> ColumnElement[bool]:
 def settle(connection: Connection, *, tenant: str, thread: str) -> None:
     """Store how the asks of a thread stand, before what says so is forgotten."""
     its = (asks.c.tenant == tenant, asks.c.thread == thread)
-    gone_on = (_stored_as_open, _went_on)
+    gone_on = (asks.c.status.in_(OPEN), _went_on)
     connection.execute(update(asks).where(*its, *gone_on).values(status=settled))
