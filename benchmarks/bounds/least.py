@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata
 from langgraph.checkpoint.memory import InMemorySaver
 
 BODY = b"x" * 600
@@ -29,15 +28,9 @@ class Least(InMemorySaver):
         self._insert = insert
         self._thread = ThreadPoolExecutor(1)
 
-    async def aput(
-        self,
-        config: RunnableConfig,
-        checkpoint: Checkpoint,
-        metadata: CheckpointMetadata,
-        new_versions: ChannelVersions,
-    ) -> RunnableConfig:
+    async def aput(self, *args: Any, **kwargs: Any) -> RunnableConfig:
         """Kept in memory; returns when a row is durable."""
-        put = self.put(config, checkpoint, metadata, new_versions)
+        put = self.put(*args, **kwargs)
         await asyncio.get_running_loop().run_in_executor(self._thread, self._insert)
         return put
 
